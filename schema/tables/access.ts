@@ -1,0 +1,64 @@
+import { jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
+import type { TenantRole } from '../roles.ts'
+import { app } from './app.ts'
+
+/** A person of a tenant. */
+export const tenantUser = app.table(
+  'tenant_user',
+  {
+    tenantId: text('tenant_id').notNull(),
+    id: text().notNull(),
+    email: text().notNull(),
+    username: text().notNull(),
+    firstName: text('first_name').notNull().default(''),
+    lastName: text('last_name').notNull().default(''),
+    status: text().$type<'invited' | 'active' | 'deactivated'>().notNull().default('invited'),
+    createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
+)
+
+/** A role that a person has. */
+export const userRole = app.table(
+  'user_role',
+  {
+    tenantId: text('tenant_id').notNull(),
+    userId: text('user_id').notNull(),
+    role: text().$type<TenantRole>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.userId, t.role] })],
+)
+
+/** A key for programs. Only a hash of its secret is kept. */
+export const apiKey = app.table(
+  'api_key',
+  {
+    tenantId: text('tenant_id').notNull(),
+    id: text().notNull(),
+    name: text().notNull(),
+    secretHash: text('secret_hash').notNull(),
+    scopes: text().array().notNull(),
+    createdBy: text('created_by').notNull(),
+    createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
+    expiresAt: timestamp('expires_at', { withTimezone: true }),
+    revokedAt: timestamp('revoked_at', { withTimezone: true }),
+    lastUsedAt: timestamp('last_used_at', { withTimezone: true }),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
+)
+
+/** What was done, by whom, to what. Written in the transaction of the change; never changed. */
+export const auditEvent = app.table(
+  'audit_event',
+  {
+    tenantId: text('tenant_id').notNull(),
+    id: text().notNull(),
+    at: timestamp({ withTimezone: true }).notNull().defaultNow(),
+    actor: text().notNull(),
+    action: text().notNull(),
+    target: text().notNull(),
+    requestId: text('request_id'),
+    details: jsonb().$type<Record<string, unknown>>().notNull().default({}),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
+)

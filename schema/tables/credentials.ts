@@ -1,0 +1,20 @@
+import { integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
+import type { SealedData } from '../sealed.ts'
+import { app } from './app.ts'
+
+/** A secret of a tenant for one system on the other end, sealed with the tenant's data key. */
+export const credential = app.table(
+  'credential',
+  {
+    tenantId: text('tenant_id').notNull(),
+    id: text().notNull(),
+    name: text().notNull(),
+    provider: text().notNull(),
+    version: integer().notNull(),
+    sealed: jsonb().$type<SealedData>().notNull(),
+    createdBy: text('created_by').notNull(),
+    createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
+    updatedAt: timestamp('updated_at', { withTimezone: true }).notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
+)

@@ -1,0 +1,6 @@
+export * from './access.ts'
+export * from './app.ts'
+export * from './credentials.ts'
+export * from './pipelines.ts'
+export * from './runs.ts'
+export * from './tenants.ts'

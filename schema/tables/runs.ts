@@ -1,0 +1,157 @@
+import { bigint, boolean, customType, integer, jsonb, primaryKey, smallint, text, timestamp } from 'drizzle-orm/pg-core'
+import { sql } from 'drizzle-orm'
+import type { QueueType, RunState, StepState, StepTrigger } from '../states.ts'
+import { app } from './app.ts'
+
+const xid8 = customType<{ data: string }>({ dataType: () => 'xid8' })
+const at = (name: string) => timestamp(name, { withTimezone: true })
+
+/** One execution of a pipeline. Written by the ledger's functions alone. */
+export const pipelineRun = app.table(
+  'pipeline_run',
+  {
+    tenantId: text('tenant_id').notNull(),
+    runId: text('run_id').notNull(),
+    pipelineId: text('pipeline_id').notNull(),
+    pipelineVersion: integer('pipeline_version').notNull(),
+    state: text().$type<RunState>().notNull().default('queued'),
+    triggerKind: text('trigger_kind').notNull().default('manual'),
+    idempotencyKey: text('idempotency_key'),
+    inputHash: text('input_hash'),
+    parameters: jsonb().$type<Record<string, unknown>>().notNull().default({}),
+    requestedBy: text('requested_by').notNull(),
+    pending: integer().notNull(),
+    failed: integer().notNull().default(0),
+    eventSeq: bigint('event_seq', { mode: 'number' }).notNull().default(0),
+    timeoutMs: bigint('timeout_ms', { mode: 'number' }),
+    deadlineAt: at('deadline_at'),
+    cancelReason: text('cancel_reason'),
+    error: jsonb().$type<StepError & { step: string }>(),
+    createdAt: at('created_at').notNull().defaultNow(),
+    startedAt: at('started_at'),
+    finishedAt: at('finished_at'),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.runId] })],
+)
+
+/** Why a step or a run failed, as the tenant may see it. */
+export type StepError = { code: string; message: string; hint?: string; retry?: string; at?: string }
+/** How far a step is; `total` is null when unknown. */
+export type StepProgress = { done: number; total: number | null; unit: string; note?: string }
+
+/** One step of a run. A failed row stays: it is the dead letter. */
+export const runStep = app.table(
+  'run_step',
+  {
+    tenantId: text('tenant_id').notNull(),
+    runId: text('run_id').notNull(),
+    stepKey: text('step_key').notNull(),
+    position: integer().notNull(),
+    psType: text('ps_type').notNull(),
+    queue: text().$type<QueueType>().notNull(),
+    state: text().$type<StepState>().notNull(),
+    triggerRule: text('trigger_rule').$type<StepTrigger>().notNull(),
+    needs: text().array().notNull(),
+    dependents: text().array().notNull(),
+    unmet: integer().notNull(),
+    upFailed: integer('up_failed').notNull().default(0),
+    upBad: integer('up_bad').notNull().default(0),
+    attempt: integer().notNull().default(0),
+    maxAttempts: integer('max_attempts').notNull(),
+    backoffMs: integer('backoff_ms').notNull(),
+    backoffCapMs: integer('backoff_cap_ms').notNull(),
+    timeoutMs: bigint('timeout_ms', { mode: 'number' }).notNull(),
+    allowFailure: boolean('allow_failure').notNull(),
+    releaseCount: integer('release_count').notNull().default(0),
+    priority: smallint().notNull().default(0),
+    readyAt: at('ready_at'),
+    leaseOwner: text('lease_owner'),
+    leaseUntil: at('lease_until'),
+    fence: bigint({ mode: 'bigint' }),
+    generation: bigint({ mode: 'number' }),
+    attemptStartedAt: at('attempt_started_at'),
+    settings: jsonb().$type<Record<string, unknown>>().notNull(),
+    credential: text(),
+    progress: jsonb().$type<StepProgress>(),
+    result: jsonb().$type<Record<string, unknown>>(),
+    error: jsonb().$type<StepError>(),
+    startedAt: at('started_at'),
+    finishedAt: at('finished_at'),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.runId, t.stepKey] })],
+)
+
+/** What happened in a run, numbered without gaps in the order of commits. */
+export const runEvent = app.table(
+  'run_event',
+  {
+    tenantId: text('tenant_id').notNull(),
+    runId: text('run_id').notNull(),
+    seq: bigint({ mode: 'number' }).notNull(),
+    at: at('at')
+      .notNull()
+      .default(sql`clock_timestamp()`),
+    type: text().notNull(),
+    stepKey: text('step_key'),
+    data: jsonb().$type<Record<string, unknown>>(),
+    xid: xid8()
+      .notNull()
+      .default(sql`pg_current_xact_id()`),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.runId, t.seq] })],
+)
+
+/** Proof that a step's effect happened once: a unique key and the fence that made it. */
+export const effect = app.table(
+  'effect',
+  {
+    tenantId: text('tenant_id').notNull(),
+    runId: text('run_id').notNull(),
+    stepKey: text('step_key').notNull(),
+    effectKey: text('effect_key').notNull(),
+    fence: bigint({ mode: 'bigint' }).notNull(),
+    payload: jsonb().$type<Record<string, unknown>>(),
+    at: at('at')
+      .notNull()
+      .default(sql`clock_timestamp()`),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.runId, t.stepKey, t.effectKey] })],
+)
+
+/** A message to the outside, sent at least once and known by its dedupe key. */
+export const outbox = app.table(
+  'outbox',
+  {
+    tenantId: text('tenant_id').notNull(),
+    id: text().notNull(),
+    kind: text().$type<'email' | 'webhook'>().notNull(),
+    dedupeKey: text('dedupe_key').notNull(),
+    payload: jsonb().$type<Record<string, unknown>>().notNull(),
+    notBefore: at('not_before').notNull().defaultNow(),
+    attempts: integer().notNull().default(0),
+    claimedUntil: at('claimed_until'),
+    sentAt: at('sent_at'),
+    lastError: jsonb('last_error').$type<StepError>(),
+    createdAt: at('created_at').notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
+)
+
+/** A worker process, for status views only. */
+export const worker = app.table('worker', {
+  id: text().primaryKey(),
+  host: text().notNull(),
+  pid: integer().notNull(),
+  queues: text().array().notNull(),
+  capacity: integer().notNull(),
+  running: integer().notNull().default(0),
+  draining: boolean().notNull().default(false),
+  startedAt: at('started_at').notNull().defaultNow(),
+  lastSeen: at('last_seen').notNull().defaultNow(),
+})
+
+/** The platform's own switch: one row. */
+export const systemControl = app.table('system_control', {
+  onlyRow: boolean('only_row').primaryKey().default(true),
+  desired: text().$type<'running' | 'stopped'>().notNull().default('running'),
+})

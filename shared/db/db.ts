@@ -1,0 +1,45 @@
+import { type ExtractTablesWithRelations, sql } from 'drizzle-orm'
+import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core'
+import type * as tables from '../../schema/tables/index.ts'
+
+/** One type over PGlite, node-postgres and Neon. Only `withTenant` and `withLedger` touch it. */
+export type Db = PgDatabase<PgQueryResultHKT, typeof tables, ExtractTablesWithRelations<typeof tables>>
+
+/** A transaction that sees one tenant. */
+export type Tx = Db
+
+/** The two sides of the house; each is a database role with its own grants. */
+export type Side = 'api' | 'worker'
+
+/** Who works for whom: the database admits rows of `tenantId` and nothing else. */
+export type TenantScope = { tenantId: string; side: Side }
+
+/**
+ * The only door to a tenant's rows: one transaction as the side's role, bound to one tenant by row-level security.
+ * Role and tenant end with the transaction, so a pooled connection carries nothing over.
+ */
+export function withTenant<T>(db: Db, scope: TenantScope, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return db.transaction(async (tx) => {
+    await tx.execute(
+      sql`select set_config('role', ${`tributary_${scope.side}`}, true), set_config('app.tenant_id', ${scope.tenantId}, true)`,
+    )
+    return work(tx)
+  })
+}
+
+/** A transaction that is bound to no tenant: tenant tables look empty, only the ledger's functions can be called. */
+export function withLedger<T>(db: Db, side: Side, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return withTenant(db, { tenantId: '', side }, work)
+}
+
+/**
+ * Rows of a raw statement. The drivers disagree on the shape of a result (`{rows}` for all three today); the type of a
+ * row is what the statement's author knows, hence the one cast.
+ */
+export async function rowsOf<R extends Record<string, unknown>>(
+  tx: Tx,
+  statement: ReturnType<typeof sql>,
+): Promise<R[]> {
+  const result: unknown = await tx.execute(statement)
+  return (result as { rows: R[] }).rows
+}

@@ -1,0 +1,223 @@
+import { sql } from 'drizzle-orm'
+import type { QueueType, RunState } from '../../schema/states.ts'
+import { type Db, rowsOf, type Tx, withLedger, withTenant } from '../db/db.ts'
+import type { ErrorData } from '../errors.ts'
+import type { PlannedStep } from './plan.ts'
+
+/** A run to start; `steps` come from `planRun`. */
+export type NewRun = {
+  runId: string
+  pipelineId: string
+  pipelineVersion: number
+  trigger: string
+  idempotencyKey: string | null
+  inputHash: string | null
+  parameters: Record<string, unknown>
+  timeoutMs: number | null
+  requestedBy: string
+  requestId: string | null
+  steps: PlannedStep[]
+}
+/** The ledger's answer: the run, or why not. `created` is false for a repeat of the idempotency key. */
+export type Started =
+  | { runId: string; created: boolean; conflict: boolean }
+  | { refused: 'TENANT_NOT_ACTIVE' }
+  | { refused: 'QUOTA_EXCEEDED'; limit: number; used: number }
+
+/** Starts a run of the transaction's tenant: run, steps, first events and audit row in one call. */
+export async function startRun(tx: Tx, run: NewRun): Promise<Started> {
+  return single<Started>(tx, sql`select app.start_run(${JSON.stringify(run)}::jsonb) as value`)
+}
+
+/** Asks a run of the transaction's tenant to stop. Answers its state, null when there is none. */
+export function cancelRun(
+  tx: Tx,
+  input: { runId: string; reason: string; actor: string; requestId: string | null },
+): Promise<RunState | null> {
+  return single(
+    tx,
+    sql`select app.cancel_run(${input.runId}, ${input.reason}, ${input.actor}, ${input.requestId}) as value`,
+  )
+}
+
+/** Runs again what did not succeed, or everything from step `from` on. */
+export function retryRun(
+  tx: Tx,
+  input: { runId: string; from: string | null; actor: string; requestId: string | null },
+): Promise<{ state: RunState } | { refused: 'NOT_FOUND' } | { refused: 'CONFLICT'; state: RunState }> {
+  return single(
+    tx,
+    sql`select app.retry_run(${input.runId}, ${input.from}, ${input.actor}, ${input.requestId}) as value`,
+  )
+}
+
+/** A step in the hands of a worker. The fence goes with every word about it. */
+export type Claim = { tenantId: string; runId: string; stepKey: string; fence: bigint; attempt: number }
+
+/** Takes up to `limit` ready steps, in fair turns over the tenants. */
+export async function claimSteps(
+  db: Db,
+  input: {
+    worker: string
+    queues: readonly QueueType[]
+    limit: number
+    leaseMs: number
+    tenants: readonly string[] | null
+  },
+): Promise<Claim[]> {
+  const rows = await withLedger(db, 'worker', (tx) =>
+    rowsOf<{ o_tenant: string; o_run: string; o_step: string; o_fence: string | number | bigint; o_attempt: number }>(
+      tx,
+      sql`select * from app.claim_steps(${input.worker}, ${textArray(input.queues)}, ${input.limit}, ${input.leaseMs}, ${input.tenants === null ? null : textArray(input.tenants)})`,
+    ),
+  )
+  return rows.map((row) => ({
+    tenantId: row.o_tenant,
+    runId: row.o_run,
+    stepKey: row.o_step,
+    fence: BigInt(row.o_fence),
+    attempt: row.o_attempt,
+  }))
+}
+
+/** What a worker must do with a step that it holds; `stale` means that it holds it no more. */
+export type Order = 'ok' | 'cancel' | 'release' | 'timeout' | 'stale'
+
+/** Extends the lease and brings back the order. */
+export async function heartbeat(db: Db, claim: Claim, leaseMs: number): Promise<Order> {
+  return (await onStep<Order | null>(db, claim, (c) => sql`select app.heartbeat(${c}, ${leaseMs}) as value`)) ?? 'stale'
+}
+
+/** Progress and log lines; false when the fence is stale. */
+export function reportStep(
+  db: Db,
+  claim: Claim,
+  report: { progress: object | null; logs: { level: string; message: string }[] },
+): Promise<boolean> {
+  const progress = report.progress === null ? null : JSON.stringify(report.progress)
+  return onStep(
+    db,
+    claim,
+    (c) => sql`select app.report_step(${c}, ${progress}::jsonb, ${JSON.stringify(report.logs)}::jsonb) as value`,
+  )
+}
+
+/** A message for the outbox, written with the completion of its step. */
+export type OutboxMessage = { id: string; kind: 'email'; payload: Record<string, unknown> }
+
+/** Success, with everything that follows; false when the fence is stale. */
+export function completeStep(
+  db: Db,
+  claim: Claim,
+  result: Record<string, unknown>,
+  messages: OutboxMessage[],
+): Promise<boolean> {
+  return onStep(
+    db,
+    claim,
+    (c) =>
+      sql`select app.complete_step(${c}, ${JSON.stringify(result)}::jsonb, ${JSON.stringify(messages)}::jsonb) as value`,
+  )
+}
+
+/** Failure: `retry` when it will run again, `dead` when it stays failed, `stale` when it was not ours to fail. */
+export function failStep(db: Db, claim: Claim, error: ErrorData): Promise<'retry' | 'dead' | 'stale'> {
+  return onStep(
+    db,
+    claim,
+    (c) => sql`select app.fail_step(${c}, ${JSON.stringify(error)}::jsonb, ${error.retry === 'later'}) as value`,
+  )
+}
+
+/** The step obeyed a cancel; false when nothing asked for one. */
+export function cancelStep(db: Db, claim: Claim): Promise<boolean> {
+  return onStep(db, claim, (c) => sql`select app.cancel_step(${c}) as value`)
+}
+
+/** The step goes back unfinished and its attempt does not count. */
+export function releaseStep(
+  db: Db,
+  claim: Claim,
+  reason: string,
+): Promise<'released' | 'cancelled' | 'dead' | 'retry' | 'stale'> {
+  return onStep(db, claim, (c) => sql`select app.release_step(${c}, ${reason}) as value`)
+}
+
+/** Gives back at once what another owner held. Only for a process that owns every lease. */
+export function adopt(db: Db, worker: string): Promise<number> {
+  return withLedger(db, 'worker', (tx) => single(tx, sql`select app.adopt(${worker}) as value`))
+}
+
+/** Housekeeping: lost leases, deadlines, missed wake-ups. Answers where something can be claimed. */
+export async function tick(db: Db, limit = 100): Promise<{ tenantId: string; queue: QueueType }[]> {
+  const rows = await withLedger(db, 'worker', (tx) =>
+    rowsOf<{ o_tenant: string; o_queue: QueueType }>(tx, sql`select * from app.tick(${limit})`),
+  )
+  return rows.map((row) => ({ tenantId: row.o_tenant, queue: row.o_queue }))
+}
+
+/** A due message in the hands of one sender. */
+export type DueMessage = { tenantId: string; id: string; kind: string; payload: unknown; attempts: number }
+
+/** Takes up to `limit` due messages for `leaseMs`. */
+export async function claimOutbox(db: Db, limit: number, leaseMs: number): Promise<DueMessage[]> {
+  const rows = await withLedger(db, 'worker', (tx) =>
+    rowsOf<{ tenant_id: string; id: string; kind: string; payload: unknown; attempts: number }>(
+      tx,
+      sql`select * from app.claim_outbox(${limit}, ${leaseMs})`,
+    ),
+  )
+  return rows.map(({ tenant_id, ...row }) => ({ tenantId: tenant_id, ...row }))
+}
+
+/** A message was sent (`error` null), or is to be tried again after `retryMs`. */
+export async function finishOutbox(
+  db: Db,
+  message: DueMessage,
+  error: ErrorData | null,
+  retryMs: number,
+): Promise<void> {
+  const data = error === null ? null : JSON.stringify(error)
+  await withLedger(db, 'worker', (tx) =>
+    tx.execute(sql`select app.finish_outbox(${message.tenantId}, ${message.id}, ${data}::jsonb, ${retryMs})`),
+  )
+}
+
+/** Says that a worker is here; for status views. */
+export async function seeWorker(
+  db: Db,
+  worker: {
+    id: string
+    host: string
+    pid: number
+    queues: readonly string[]
+    capacity: number
+    running: number
+    draining: boolean
+  },
+): Promise<void> {
+  await withLedger(db, 'worker', (tx) => tx.execute(sql`select app.see_worker(${JSON.stringify(worker)}::jsonb)`))
+}
+
+// A claim's words run bound to its tenant, although the functions would find the row by their arguments alone.
+function onStep<T>(
+  db: Db,
+  claim: Claim,
+  statement: (args: ReturnType<typeof sql>) => ReturnType<typeof sql>,
+): Promise<T> {
+  const args = sql`${claim.tenantId}, ${claim.runId}, ${claim.stepKey}, ${claim.fence.toString()}::bigint`
+  return withTenant(db, { tenantId: claim.tenantId, side: 'worker' }, (tx) => single<T>(tx, statement(args)))
+}
+
+async function single<T>(tx: Tx, statement: ReturnType<typeof sql>): Promise<T> {
+  const [row] = await rowsOf<{ value: T }>(tx, statement)
+  if (!row) throw new Error('a ledger function answered no row')
+  return row.value
+}
+
+function textArray(values: readonly string[]): ReturnType<typeof sql> {
+  return sql`array[${sql.join(
+    values.map((value) => sql`${value}`),
+    sql`, `,
+  )}]::text[]`
+}
