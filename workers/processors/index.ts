@@ -1,6 +1,8 @@
 import type { Processor } from '../define.ts'
 import fileCompress from './file/compress.ts'
 import fileDelete from './file/delete.ts'
+import emailNotification from './notify_systems/email_notification.ts'
+import sftpUpload from './transfer/sftp_upload.ts'
 
 /** Every processor of the product, sorted by type. */
-export const processors: readonly Processor[] = [fileCompress, fileDelete]
+export const processors: readonly Processor[] = [fileCompress, fileDelete, emailNotification, sftpUpload]
