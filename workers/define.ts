@@ -1,7 +1,11 @@
 import type { z } from 'zod'
 import type { QueueType } from '../schema/states.ts'
+import type { BoundSql } from '../shared/config/sql.ts'
 import type { Lake } from './lake/open.ts'
 import type { TenantFiles } from './files.ts'
+
+/** What `ctx.bindSql` gives; sources and processors take it from here. */
+export type { BoundSql }
 
 /** A value that may stand in a step's outputs: what `{steps.<step_id>.<name>}` gives to later steps. */
 export type OutputValue = string | number | boolean | null | OutputValue[] | { [key: string]: OutputValue }
@@ -14,9 +18,6 @@ export type Progress = { done: number; total: number | null; unit: 'rows' | 'byt
 
 /** Sizes that the tenant's plan gives to its process. */
 export type ProcessLimits = { memoryBytes: number; threads: number; diskBytes: number }
-
-/** SQL ready to run: the text has `$1 … $n` where values go, `values` are bound. */
-export type BoundSql = { text: string; values: (string | number | boolean | null)[] }
 
 /** Everything a processor may touch. It lives in the tenant's own process and knows no other tenant and no database of ours. */
 export type StepContext = {

@@ -127,7 +127,7 @@ export type PipelineStep = Pipeline['steps'][number]
 function patternFault(pattern: string | undefined): string | undefined {
   if (pattern === undefined) return undefined
   try {
-    new RegExp(pattern, 'u')
+    RegExp(pattern, 'u')
   } catch {
     return 'expected a regular expression'
   }
