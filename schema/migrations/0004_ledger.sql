@@ -122,12 +122,12 @@ begin
       clock_timestamp() + (p ->> 'timeoutMs')::bigint * interval '1 ms');
   insert into app.run_step (tenant_id, run_id, step_key, position, ps_type, queue, state, trigger_rule, needs, dependents, unmet,
       max_attempts, backoff_ms, backoff_cap_ms, timeout_ms, allow_failure, ready_at, settings, credential)
-    select v_tenant, v_run, x ->> 'key', (x ->> 'position')::int, x ->> 'psType', x ->> 'queue',
+    select v_tenant, v_run, x ->> 'key', (x ->> 'position')::int, x ->> 'ps_type', x ->> 'queue',
       case when jsonb_array_length(x -> 'needs') = 0 and x ->> 'trigger' <> 'on_failure' then 'ready' else 'blocked' end,
       x ->> 'trigger', array(select jsonb_array_elements_text(x -> 'needs')),
       array(select y ->> 'key' from jsonb_array_elements(p -> 'steps') y where y -> 'needs' ? (x ->> 'key')),
-      jsonb_array_length(x -> 'needs'), (x ->> 'maxAttempts')::int, (x ->> 'backoffMs')::int, (x ->> 'backoffCapMs')::int,
-      (x ->> 'timeoutMs')::bigint, (x ->> 'allowFailure')::boolean,
+      jsonb_array_length(x -> 'needs'), (x ->> 'max_attempts')::int, (x ->> 'backoff_ms')::int, (x ->> 'backoff_cap_ms')::int,
+      (x ->> 'timeout_ms')::bigint, (x ->> 'allow_failure')::boolean,
       case when jsonb_array_length(x -> 'needs') = 0 and x ->> 'trigger' <> 'on_failure' then clock_timestamp() end,
       x -> 'settings', x ->> 'credential'
     from jsonb_array_elements(p -> 'steps') x;

@@ -1,0 +1,60 @@
+import { randomBytes } from 'node:crypto'
+import { sql } from 'drizzle-orm'
+import { plans, tenantConfiguration } from '../../schema/config/tenant.ts'
+import { queueTypes } from '../../schema/states.ts'
+import { pipeline, pipelineVersion, tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
+import { type Db, withTenant } from '../../shared/db/db.ts'
+import { newId } from '../../shared/ids.ts'
+import { migrationsFolder } from '../../standalone/ports.ts'
+import { openPglite } from '../../standalone/pglite.ts'
+
+/** A migrated database in memory, for one test file. */
+export function memoryDatabase(): Promise<{ db: Db; close(): Promise<void> }> {
+  return openPglite(undefined, migrationsFolder)
+}
+
+/** An active tenant with queues, limits and one pipeline, written as onboarding would leave it. */
+export async function makeTenant(
+  db: Db,
+  limits: Partial<typeof tenantLimit.$inferInsert> = {},
+): Promise<{ tenantId: string; pipelineId: string }> {
+  const tenantId = `t_${randomBytes(6).toString('hex')}`
+  const pipelineId = newId('pipeline')
+  await withTenant(db, { tenantId, side: 'api' }, async (tx) => {
+    await tx.insert(tenant).values({
+      id: tenantId,
+      name: tenantId,
+      companyName: `${tenantId} Ltd`,
+      adminEmail: 'admin@example.com',
+      plan: 'SCALE',
+      status: 'active',
+      configuration: tenantConfiguration.parse({}),
+    })
+    const { maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes, maxRunningPerQueue } = plans.SCALE
+    await tx
+      .insert(tenantLimit)
+      .values({ tenantId, maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes, ...limits })
+    await tx
+      .insert(tenantQueue)
+      .values(queueTypes.map((queue) => ({ tenantId, queue, maxRunning: maxRunningPerQueue })))
+    await tx
+      .insert(pipeline)
+      .values({ tenantId, id: pipelineId, path: 'test/unit/any', origin: 'tenant', currentVersion: 1 })
+    await tx.insert(pipelineVersion).values({
+      tenantId,
+      pipelineId,
+      version: 1,
+      yaml: 'pipeline_id: any\nsteps: []\n',
+      sha256: 'none',
+      createdBy: 'test',
+    })
+  })
+  return { tenantId, pipelineId }
+}
+
+/** Moves every running step's lease into the past, as if its worker had been silent. Only the database's owner can. */
+export async function expireLeases(db: Db): Promise<void> {
+  await db.execute(
+    sql`update app.run_step set lease_until = clock_timestamp() - interval '1 second' where state = 'running'`,
+  )
+}
