@@ -1,0 +1,52 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import pino from 'pino'
+import { z } from 'zod'
+import { systemClock } from '../shared/clock.ts'
+import type { Log } from '../shared/log.ts'
+import type { Ports } from '../shared/ports.ts'
+import { type PlatformKeys, secretBox } from '../shared/secrets/secret-box.ts'
+import { inProcessHub } from '../shared/waking/hub.ts'
+import { inProcessWaker } from '../shared/waking/waker.ts'
+import { openPglite } from './pglite.ts'
+
+/** Folder of the migrations. */
+export const migrationsFolder = fileURLToPath(new URL('../schema/migrations', import.meta.url))
+
+/** The embedded mode's ports over `dataDir`, whose lock the caller holds. */
+export async function openPorts(dataDir: string, logLevel: string): Promise<{ ports: Ports; close(): Promise<void> }> {
+  const { db, close } = await openPglite(join(dataDir, 'postgres'), migrationsFolder)
+  return {
+    ports: {
+      db,
+      secrets: secretBox(platformKeys(join(dataDir, 'platform-keys.json'))),
+      waker: inProcessWaker(),
+      hub: inProcessHub(),
+      clock: systemClock,
+      log: processLog(logLevel),
+    },
+    close,
+  }
+}
+
+/** The log of a Node process: JSON lines on standard error. */
+export function processLog(level: string): Log {
+  const logger = pino({ level, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }))
+  return {
+    info: (event, fields) => logger.info(fields ?? {}, event),
+    warn: (event, fields) => logger.warn(fields ?? {}, event),
+    error: (event, fields) => logger.error(fields ?? {}, event),
+  }
+}
+
+const keyFile = z.object({ current: z.string(), keys: z.record(z.string(), z.string()) })
+
+// The platform key is made once and kept beside the data, for the owner's eyes only.
+function platformKeys(file: string): PlatformKeys {
+  if (existsSync(file)) return keyFile.parse(JSON.parse(readFileSync(file, 'utf8')))
+  const made: PlatformKeys = { current: 'k1', keys: { k1: randomBytes(32).toString('base64') } }
+  writeFileSync(file, JSON.stringify(made), { flag: 'wx', mode: 0o600 })
+  return made
+}

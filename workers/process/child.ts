@@ -1,0 +1,128 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { bindSql } from '../../shared/config/sql.ts'
+import { AppError, errorData } from '../../shared/errors.ts'
+import type { StepContext } from '../define.ts'
+import { tenantFiles } from '../files.ts'
+import { type Lake, openLake } from '../lake/open.ts'
+import { processors } from '../processors/index.ts'
+import type { Binding, FromChild, Job, ToChild } from './messages.ts'
+import { throttle } from './throttle.ts'
+
+// One tenant's process. It starts empty, becomes one tenant's by the first message, and ends with that tenant's work or
+// with its parent. It holds no database connection, no platform key and no environment.
+const byType = new Map(processors.map((processor) => [processor.type, processor]))
+const running = new Map<string, AbortController>()
+let bound: { binding: Binding; lake: Lake } | undefined
+
+process.on('disconnect', () => process.exit(0))
+process.on('message', (message: ToChild) => {
+  if (message.kind === 'bind') void bind(message.binding)
+  else if (message.kind === 'run') void run(message.job)
+  else if (message.kind === 'abort')
+    running.get(message.jobId)?.abort(new AppError('CANCELLED', 'The step was stopped.'))
+  else void close()
+})
+say({ kind: 'ready' })
+
+function say(message: FromChild): void {
+  if (process.connected) process.send?.(message)
+}
+
+async function bind(binding: Binding): Promise<void> {
+  try {
+    await mkdir(binding.workRoot, { recursive: true, mode: 0o700 })
+    const lake = await openLake({
+      file: binding.lakeFile,
+      filesRoot: binding.filesRoot,
+      workRoot: binding.workRoot,
+      limits: binding.limits,
+    })
+    bound = { binding, lake }
+    say({ kind: 'bound' })
+  } catch (error) {
+    say({ kind: 'bind_failed', error: errorData(error) })
+  }
+}
+
+async function run(job: Job): Promise<void> {
+  const abort = new AbortController()
+  running.set(job.id, abort)
+  const progress = throttle(500, (value: Parameters<StepContext['progress']>[0]) =>
+    say({ kind: 'progress', jobId: job.id, progress: value }),
+  )
+  try {
+    if (!bound) throw new Error('a job came before its tenant')
+    const processor = byType.get(job.psType)
+    if (!processor) throw new AppError('CONFIG_INVALID', `This worker has no processor ${job.psType}.`)
+    const settings = processor.settings.safeParse(job.settings)
+    if (!settings.success) {
+      const issue = settings.error.issues[0]
+      throw new AppError(
+        'CONFIG_INVALID',
+        `${issue?.path.join('.') || job.step.key}: ${issue?.message ?? 'not usable'}.`,
+      )
+    }
+    const workDir = join(bound.binding.workRoot, `${job.step.fence}`)
+    await mkdir(workDir, { recursive: true, mode: 0o700 })
+    try {
+      const context = contextOf(job, bound, workDir, abort.signal, progress.push)
+      const result = await processor.run(context, settings.data)
+      progress.flush()
+      say({ kind: 'done', jobId: job.id, result })
+    } finally {
+      await rm(workDir, { recursive: true, force: true })
+    }
+  } catch (error) {
+    progress.flush()
+    if (!(error instanceof AppError))
+      say({ kind: 'log', jobId: job.id, level: 'error', message: 'The step ended with an unexpected error.' })
+    // The full text goes to the operator's standard error, which no tenant reads.
+    if (!(error instanceof AppError) || error.code === 'INTERNAL') console.error(error)
+    say({
+      kind: 'failed',
+      jobId: job.id,
+      error: abort.signal.aborted ? errorData(new AppError('CANCELLED', 'The step was stopped.')) : errorData(error),
+    })
+  } finally {
+    running.delete(job.id)
+  }
+}
+
+function contextOf(
+  job: Job,
+  { binding, lake }: { binding: Binding; lake: Lake },
+  workDir: string,
+  signal: AbortSignal,
+  progress: StepContext['progress'],
+): StepContext {
+  return {
+    tenant: binding.tenant,
+    run: job.run,
+    step: job.step,
+    lake,
+    files: tenantFiles(binding.filesRoot),
+    workDir,
+    limits: binding.limits,
+    allowPrivateNetwork: binding.allowPrivateNetwork,
+    bindSql: (text) => bindSql(text, job.values),
+    secret: (shape) => {
+      if (job.secret === null)
+        throw new AppError('CREDENTIAL_MISSING', 'This step needs a credential: name one with "credential:".')
+      const parsed = shape.safeParse(job.secret)
+      if (parsed.success) return parsed.data
+      // Names of fields only: a message could repeat the value.
+      const fields = [...new Set(parsed.error.issues.map((issue) => issue.path.join('.') || issue.code))]
+      throw new AppError('CREDENTIAL_INVALID', `The credential does not fit its provider: ${fields.join(', ')}.`)
+    },
+    progress,
+    log: (level, message) => say({ kind: 'log', jobId: job.id, level, message }),
+    signal,
+  }
+}
+
+async function close(): Promise<void> {
+  for (const abort of running.values()) abort.abort()
+  await bound?.lake.close()
+  process.exit(0)
+}

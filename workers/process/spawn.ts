@@ -1,0 +1,139 @@
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { AppError, errorFromData } from '../../shared/errors.ts'
+import type { StepResult } from '../define.ts'
+import { limitProcess } from './limit.ts'
+import type { Binding, FromChild, Job, ToChild } from './messages.ts'
+import type { JobEvents } from './pool.ts'
+
+/** A child process that is, or will become, one tenant's. */
+export type TenantProcess = {
+  pid: number
+  /** True once it takes no more work. */
+  closing: boolean
+  /** Resolves when the process is gone. */
+  ended: Promise<void>
+  /** Makes it the tenant's: limits by the operating system first, then the lake. */
+  bind(binding: Binding): Promise<void>
+  run(job: Job, events: JobEvents): Promise<StepResult>
+  abort(jobId: string): void
+  /** Kills the process at once. `jobId` names the job that is meant; the others learn that they were not. */
+  kill(jobId?: string): void
+  /** Lets it end by itself, and kills it after 5 s. Resolves when it is gone. */
+  close(): Promise<void>
+  /** Calls back once, after `idleMs` without a job. */
+  whenIdle(idleMs: number, callback: () => void): void
+}
+
+const entry = fileURLToPath(new URL('./child.ts', import.meta.url))
+
+/** Starts a process that loads DuckDB and waits for its tenant. */
+export function spawnTenantProcess(): TenantProcess {
+  const child = fork(entry, {
+    serialization: 'advanced',
+    env: { PATH: process.env['PATH'] ?? '', TZ: 'UTC' },
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const jobs = new Map<string, { resolve(result: StepResult): void; reject(error: unknown): void; events: JobEvents }>()
+  const bound = Promise.withResolvers<void>()
+  const ready = Promise.withResolvers<void>()
+  const ended = Promise.withResolvers<void>()
+  // Both are awaited only by some paths; a process that dies in between must not raise an unhandled rejection.
+  bound.promise.catch(() => undefined)
+  ready.promise.catch(() => undefined)
+  let meant: string | undefined
+  let unlimit: (() => void) | undefined
+  let idle: { ms: number; callback: () => void; timer?: NodeJS.Timeout } | undefined
+
+  const send = (message: ToChild): void => {
+    if (child.connected) child.send(message)
+  }
+  const finish = (
+    jobId: string,
+    settle: (job: { resolve(result: StepResult): void; reject(error: unknown): void }) => void,
+  ): void => {
+    const job = jobs.get(jobId)
+    if (!job) return
+    jobs.delete(jobId)
+    settle(job)
+    waitIdle()
+  }
+  const waitIdle = (): void => {
+    if (!idle) return
+    clearTimeout(idle.timer)
+    if (jobs.size > 0) return
+    const { callback } = idle
+    idle.timer = setTimeout(callback, idle.ms)
+    idle.timer.unref()
+  }
+
+  child.on('message', (message: FromChild) => {
+    if (message.kind === 'ready') ready.resolve()
+    else if (message.kind === 'bound') bound.resolve()
+    else if (message.kind === 'bind_failed') bound.reject(errorFromData(message.error))
+    else if (message.kind === 'progress') jobs.get(message.jobId)?.events.progress(message.progress)
+    else if (message.kind === 'log') jobs.get(message.jobId)?.events.log(message.level, message.message)
+    else if (message.kind === 'done') finish(message.jobId, (job) => job.resolve(message.result))
+    else finish(message.jobId, (job) => job.reject(errorFromData(message.error)))
+  })
+  child.on('error', () => child.kill('SIGKILL'))
+  child.on('exit', (code, signal) => {
+    self.closing = true
+    clearTimeout(idle?.timer)
+    unlimit?.()
+    const why = signal ? `by ${signal}` : `with code ${code ?? 'unknown'}`
+    const died = (jobId: string): AppError =>
+      new AppError('PROCESS_DIED', `The tenant's process ended ${why} while the step ran.`, {
+        context: { collateral: meant !== undefined && meant !== jobId },
+      })
+    for (const [jobId, job] of jobs) job.reject(died(jobId))
+    jobs.clear()
+    ready.reject(died(''))
+    bound.reject(died(''))
+    ended.resolve()
+  })
+
+  const self: TenantProcess = {
+    pid: child.pid ?? 0,
+    closing: false,
+    ended: ended.promise,
+    async bind(binding) {
+      await ready.promise
+      unlimit = await limitProcess(self.pid, binding.limits, () => self.kill())
+      send({ kind: 'bind', binding })
+      await bound.promise
+    },
+    run(job, events) {
+      clearTimeout(idle?.timer)
+      const { promise, resolve, reject } = Promise.withResolvers<StepResult>()
+      jobs.set(job.id, { resolve, reject, events })
+      if (self.closing || !child.connected)
+        finish(job.id, (waiting) =>
+          waiting.reject(
+            new AppError('PROCESS_DIED', "The tenant's process has ended.", { context: { collateral: true } }),
+          ),
+        )
+      else send({ kind: 'run', job })
+      return promise
+    },
+    abort: (jobId) => send({ kind: 'abort', jobId }),
+    kill(jobId) {
+      meant = jobId
+      self.closing = true
+      child.kill('SIGKILL')
+    },
+    async close() {
+      self.closing = true
+      send({ kind: 'close' })
+      const timer = setTimeout(() => child.kill('SIGKILL'), 5_000)
+      await ended.promise
+      clearTimeout(timer)
+    },
+    whenIdle(ms, callback) {
+      idle = { ms, callback }
+      waitIdle()
+    },
+  }
+  return self
+}

@@ -1,0 +1,156 @@
+import { join } from 'node:path'
+import { AppError, type ErrorData, errorData } from '../shared/errors.ts'
+import { newId } from '../shared/ids.ts'
+import { describeError } from '../shared/log.ts'
+import type { Ports } from '../shared/ports.ts'
+import {
+  cancelStep,
+  type Claim,
+  completeStep,
+  failStep,
+  heartbeat,
+  type Order,
+  releaseStep,
+  reportStep,
+} from '../shared/runs/ledger.ts'
+import type { StepResult } from './define.ts'
+import type { ProcessPool } from './process/pool.ts'
+import { stepInput } from './step-input.ts'
+
+/** What a worker gives each of its steps. Times in milliseconds. */
+export type StepOptions = {
+  dataDir: string
+  allowPrivateNetwork: boolean
+  leaseMs: number
+  /** How often the ledger is asked; a cancel is noticed within this time. */
+  heartbeatMs: number
+  /** Aborts when the worker stops and its grace is over: running steps are given back. */
+  stop: AbortSignal
+}
+
+const logLinesMax = 1_000
+const logLineCharsMax = 2_000
+
+/**
+ * Runs one claimed step to its end in the ledger: succeeded, failed, cancelled, to be retried, or given back. It never
+ * rejects for a fault of the step; it rejects when the ledger itself cannot be reached, and then the lease runs out.
+ */
+export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, options: StepOptions): Promise<void> {
+  const abort = new AbortController()
+  const watch = watchLease(ports, claim, options, abort)
+  const outcome = await attempt(ports, pool, claim, options, abort.signal, watch.events).then(
+    (result) => ({ result }),
+    (error: unknown) => ({ error }),
+  )
+  const order = await watch.end()
+  if (order === 'stale') return
+  if ('result' in outcome) await succeed(ports, claim, outcome.result)
+  else await settleFailure(ports, claim, order, outcome.error)
+  ports.hub.notify(claim)
+}
+
+async function attempt(
+  ports: Ports,
+  pool: ProcessPool,
+  claim: Claim,
+  options: StepOptions,
+  signal: AbortSignal,
+  events: Parameters<ProcessPool['run']>[2],
+): Promise<StepResult> {
+  const input = await stepInput(ports, claim)
+  signal.throwIfAborted()
+  if (!input) {
+    events.log('info', 'Not run: its "when" does not hold.')
+    return { outputs: { skipped: true } }
+  }
+  const root = join(options.dataDir, 'tenants', claim.tenantId)
+  const binding = {
+    tenant: input.tenant,
+    limits: input.limits,
+    lakeFile: join(root, 'lake.duckdb'),
+    filesRoot: join(root, 'files'),
+    workRoot: join(root, 'work'),
+    allowPrivateNetwork: options.allowPrivateNetwork,
+  }
+  return pool.run(binding, input.job, events, signal)
+}
+
+// The lease is kept from here, outside the tenant's process: a step that hangs there still hears a cancel.
+function watchLease(ports: Ports, claim: Claim, options: StepOptions, abort: AbortController) {
+  let order: Order = 'ok'
+  let progress: object | null = null
+  let logs: { level: string; message: string }[] = []
+  let lines = 0
+  let lost = 0
+  const ended = new AbortController()
+
+  const flush = async (): Promise<void> => {
+    if (progress === null && logs.length === 0) return
+    const report = { progress, logs }
+    progress = null
+    logs = []
+    if (await reportStep(ports.db, claim, report)) ports.hub.notify(claim)
+  }
+  const beat = async (): Promise<void> => {
+    for (let waited = 0; !ended.signal.aborted; waited += 500) {
+      await ports.clock.sleep(Math.min(500, options.heartbeatMs), ended.signal)
+      try {
+        await flush()
+        if (waited % options.heartbeatMs < 500)
+          order = order === 'ok' ? await heartbeat(ports.db, claim, options.leaseMs) : order
+        lost = 0
+      } catch (error) {
+        // A database that is away for a moment costs nothing; past the lease another worker may have the step.
+        lost += 500
+        ports.log.warn('heartbeat.failed', { runId: claim.runId, step: claim.stepKey, error: describeError(error) })
+        if (lost > options.leaseMs) order = 'stale'
+      }
+      if (order === 'ok' && options.stop.aborted) order = 'release'
+      if (order !== 'ok') abort.abort(new AppError('CANCELLED', 'The step was stopped.'))
+    }
+  }
+  const beating = beat()
+  return {
+    events: {
+      progress: (value: object) => {
+        progress = value
+      },
+      log: (level: string, message: string) => {
+        lines++
+        if (lines <= logLinesMax) logs.push({ level, message: message.slice(0, logLineCharsMax) })
+        if (lines === logLinesMax)
+          logs.push({ level: 'warn', message: `Further lines are dropped after ${logLinesMax}.` })
+      },
+    },
+    async end(): Promise<Order> {
+      ended.abort()
+      await beating
+      await flush()
+      return order
+    },
+  }
+}
+
+async function succeed(ports: Ports, claim: Claim, result: StepResult): Promise<void> {
+  const messages = (result.mail ?? []).map((mail) => ({
+    id: newId('outbox'),
+    kind: 'email' as const,
+    payload: { ...mail },
+  }))
+  const done = await completeStep(ports.db, claim, result.outputs, messages)
+  if (!done) ports.log.warn('step.stale', { runId: claim.runId, step: claim.stepKey })
+}
+
+async function settleFailure(ports: Ports, claim: Claim, order: Order, error: unknown): Promise<void> {
+  const data = errorData(error)
+  if (data.code === 'INTERNAL')
+    ports.log.error('step.unexpected', { runId: claim.runId, step: claim.stepKey, error: describeError(error) })
+  if (order === 'cancel' && (await cancelStep(ports.db, claim))) return
+  if (order === 'release') return void (await releaseStep(ports.db, claim, 'stop'))
+  if (order === 'timeout') return void (await failStep(ports.db, claim, timedOut()))
+  const collateral = error instanceof AppError && error.context['collateral'] === true
+  if (collateral) return void (await releaseStep(ports.db, claim, 'process_replaced'))
+  await failStep(ports.db, claim, data)
+}
+
+const timedOut = (): ErrorData => errorData(new AppError('TIMED_OUT', 'The step took longer than its timeout.'))

@@ -1,0 +1,42 @@
+import { z } from 'zod'
+import { AppError, errorData } from '../shared/errors.ts'
+import type { Ports } from '../shared/ports.ts'
+import { claimOutbox, type DueMessage, finishOutbox } from '../shared/runs/ledger.ts'
+import { sendMail, type SmtpConfig } from './delivery/mail.ts'
+
+/** The mail server of the deployment. */
+export type MailServer = SmtpConfig
+
+const mailPayload = z.object({ to: z.array(z.string()).min(1), subject: z.string(), text: z.string() })
+const leaseMs = 60_000
+
+/**
+ * Sends what is due in the outbox, at most 20 messages a call. A message is sent at least once; its Message-ID is the
+ * outbox id, so that a receiver can know a repeat. A refused one waits 30 s, doubled with each try, ten tries in all.
+ */
+export async function sendDueMessages(ports: Ports, server: MailServer, signal: AbortSignal): Promise<void> {
+  for (const message of await claimOutbox(ports.db, 20, leaseMs)) {
+    if (signal.aborted) return
+    await finishOutbox(
+      ports.db,
+      message,
+      await send(message, server, signal),
+      Math.min(3_600_000, 30_000 * 2 ** (message.attempts - 1)),
+    )
+  }
+}
+
+async function send(
+  message: DueMessage,
+  server: MailServer,
+  signal: AbortSignal,
+): Promise<ReturnType<typeof errorData> | null> {
+  const mail = mailPayload.safeParse(message.payload)
+  if (!mail.success) return errorData(new AppError('BAD_INPUT', 'The message has no recipient, subject or text.'))
+  try {
+    await sendMail(server, { ...mail.data, messageId: message.id }, signal)
+    return null
+  } catch (error) {
+    return errorData(error)
+  }
+}

@@ -1,0 +1,127 @@
+import { and, eq } from 'drizzle-orm'
+import { catalog, sqlPaths } from '../shared/config/catalog.ts'
+import { parsePipeline } from '../shared/config/parse.ts'
+import { isWanted } from '../shared/config/when.ts'
+import { pipelineName, resolveSettings, variableValues } from '../shared/config/variables.ts'
+import { credential, pipelineRun, pipelineVersion, runStep, tenant, tenantLimit } from '../schema/tables/index.ts'
+import { type Tx, withTenant } from '../shared/db/db.ts'
+import { AppError } from '../shared/errors.ts'
+import { audit } from '../shared/audit.ts'
+import type { Ports } from '../shared/ports.ts'
+import type { Claim } from '../shared/runs/ledger.ts'
+import type { OutputValue } from './define.ts'
+import type { Binding, Job } from './process/messages.ts'
+
+/** What the tenant's process is given for one claim; undefined when the step's `when` says that it is not wanted. */
+export type StepInput = { job: Job; tenant: Binding['tenant']; limits: Binding['limits'] } | undefined
+
+/**
+ * Reads everything a claimed step needs, resolves its settings and opens its credential (audited), in one transaction
+ * of the tenant. Throws CREDENTIAL_MISSING, VARIABLE_UNKNOWN and the like: faults of the step, not of the worker.
+ */
+export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
+  return withTenant(ports.db, { tenantId: claim.tenantId, side: 'worker' }, async (tx) => {
+    const row = await read(tx, claim)
+    const results = await tx
+      .select({ key: runStep.stepKey, result: runStep.result })
+      .from(runStep)
+      .where(and(eq(runStep.tenantId, claim.tenantId), eq(runStep.runId, claim.runId), eq(runStep.state, 'succeeded')))
+    const values = valuesOf(row, results, claim)
+    if (!isWanted(values.when, values.all)) return undefined
+    const entry = catalog.find((candidate) => candidate.type === row.step.psType)
+    if (!entry) throw new AppError('CONFIG_INVALID', `This worker has no processor ${row.step.psType}.`)
+    const settings = resolveSettings(row.step.settings, sqlPaths(entry.settings), values.all)
+    return {
+      tenant: { id: row.tenant.id, companyName: row.tenant.companyName, adminEmail: row.tenant.adminEmail },
+      limits: { memoryBytes: row.limits.memoryBytes, threads: row.limits.threads, diskBytes: row.limits.diskBytes },
+      job: {
+        id: `${claim.runId}/${claim.stepKey}/${claim.fence}`,
+        psType: row.step.psType,
+        run: {
+          id: claim.runId,
+          pipelineId: values.pipelineId,
+          trigger: row.run.triggerKind,
+          actor: row.run.requestedBy,
+        },
+        step: { key: claim.stepKey, attempt: claim.attempt, fence: claim.fence },
+        settings,
+        values: values.all,
+        secret: await openCredential(tx, ports, claim, row.step.credential),
+      },
+    }
+  })
+}
+
+async function read(tx: Tx, claim: Claim) {
+  const [row] = await tx
+    .select({ step: runStep, run: pipelineRun, tenant, limits: tenantLimit, version: pipelineVersion })
+    .from(runStep)
+    .innerJoin(pipelineRun, and(eq(pipelineRun.tenantId, runStep.tenantId), eq(pipelineRun.runId, runStep.runId)))
+    .innerJoin(tenant, eq(tenant.id, runStep.tenantId))
+    .innerJoin(tenantLimit, eq(tenantLimit.tenantId, runStep.tenantId))
+    .innerJoin(
+      pipelineVersion,
+      and(
+        eq(pipelineVersion.tenantId, runStep.tenantId),
+        eq(pipelineVersion.pipelineId, pipelineRun.pipelineId),
+        eq(pipelineVersion.version, pipelineRun.pipelineVersion),
+      ),
+    )
+    .where(
+      and(eq(runStep.tenantId, claim.tenantId), eq(runStep.runId, claim.runId), eq(runStep.stepKey, claim.stepKey)),
+    )
+  if (!row) throw new AppError('NOT_FOUND', 'The step, its pipeline or its tenant is gone.')
+  return row
+}
+
+function valuesOf(
+  row: Awaited<ReturnType<typeof read>>,
+  results: { key: string; result: Record<string, unknown> | null }[],
+  claim: Claim,
+): { pipelineId: string; when: boolean | string | undefined; all: Record<string, OutputValue> } {
+  const parsed = parsePipeline(row.version.yaml)
+  if (!('pipeline' in parsed))
+    throw new AppError('CONFIG_INVALID', 'The saved pipeline is not usable with this version.')
+  const profile = { admin_email: row.tenant.adminEmail, company_name: row.tenant.companyName }
+  const variables = variableValues({
+    pipeline: parsed.pipeline,
+    builtins: {
+      tenant_id: row.tenant.id,
+      run_id: claim.runId,
+      trigger: row.run.triggerKind,
+      datetime: row.run.createdAt.toISOString(),
+    },
+    profile,
+    // Written by the control plane from checked parameters, hence JSON values only.
+    parameters: row.run.parameters as Record<string, OutputValue>,
+  })
+  // What a step left is JSON, as its processor's StepResult was.
+  const steps = Object.fromEntries(results.map(({ key, result }) => [key, (result ?? {}) as OutputValue]))
+  const failure = row.run.error
+  return {
+    pipelineId: pipelineName(parsed.pipeline, row.tenant.id, profile),
+    when: parsed.pipeline.steps.find((step) => step.step_id === claim.stepKey)?.when,
+    all: {
+      ...variables,
+      steps,
+      ...(failure ? { failure: { step_id: failure.step, code: failure.code, message: failure.message } } : {}),
+    },
+  }
+}
+
+async function openCredential(tx: Tx, ports: Ports, claim: Claim, name: string | null): Promise<unknown> {
+  if (name === null) return null
+  const [row] = await tx
+    .select()
+    .from(credential)
+    .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.name, name)))
+  if (!row) throw new AppError('CREDENTIAL_MISSING', `There is no credential named ${JSON.stringify(name)}.`)
+  await audit(tx, {
+    tenantId: claim.tenantId,
+    actor: 'system:worker',
+    action: 'credential.opened',
+    target: row.id,
+    details: { runId: claim.runId, step: claim.stepKey },
+  })
+  return ports.secrets.open(tx, { tenantId: claim.tenantId, credentialId: row.id, version: row.version }, row.sealed)
+}

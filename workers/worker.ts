@@ -1,0 +1,139 @@
+import { hostname } from 'node:os'
+import { type QueueType, queueTypes } from '../schema/states.ts'
+import { newId } from '../shared/ids.ts'
+import { describeError } from '../shared/log.ts'
+import type { Ports } from '../shared/ports.ts'
+import { claimSteps, seeWorker, tick } from '../shared/runs/ledger.ts'
+import { type ProcessPool, processPool } from './process/pool.ts'
+import { runStep } from './run-step.ts'
+import { type MailServer, sendDueMessages } from './send-messages.ts'
+
+/** How a worker works; times in milliseconds. */
+export type WorkerOptions = {
+  dataDir: string
+  /** Steps at once over all tenants. Default 4. */
+  capacity?: number
+  /** Queue types it serves; all by default. */
+  queues?: readonly QueueType[]
+  /** Only these tenants; all by default. */
+  tenants?: readonly string[]
+  allowPrivateNetwork: boolean
+  /** Where mail goes; without one the messages stay in the outbox. */
+  mail?: MailServer | undefined
+  leaseMs?: number
+  heartbeatMs?: number
+  /** How often it looks without being woken, and does the ledger's housekeeping. */
+  pollMs?: number
+}
+
+/** A running worker. */
+export type Worker = {
+  id: string
+  pool: ProcessPool
+  /** Claims nothing more, gives running steps `graceMs` to end, gives the rest back, and ends the tenants' processes. */
+  stop(graceMs: number): Promise<void>
+}
+
+/** Starts to claim and run steps until stopped. */
+export function startWorker(ports: Ports, options: WorkerOptions): Worker {
+  const id = newId('worker')
+  const {
+    capacity = 4,
+    queues = queueTypes,
+    tenants = null,
+    leaseMs = 30_000,
+    heartbeatMs = 1_000,
+    pollMs = 1_000,
+  } = options
+  const pool = processPool()
+  const running = new Set<Promise<void>>()
+  const stopping = new AbortController()
+  const giveBack = new AbortController()
+  let nudged = Promise.withResolvers<void>()
+  const nudge = (): void => nudged.resolve()
+  const listening = ports.waker.listen((target) => {
+    if (queues.includes(target.queue)) nudge()
+  })
+  const step = {
+    dataDir: options.dataDir,
+    allowPrivateNetwork: options.allowPrivateNetwork,
+    leaseMs,
+    heartbeatMs,
+    stop: giveBack.signal,
+  }
+
+  async function claim(): Promise<void> {
+    while (!stopping.signal.aborted && running.size < capacity) {
+      const claims = await claimSteps(ports.db, {
+        worker: id,
+        queues,
+        limit: capacity - running.size,
+        leaseMs,
+        tenants,
+      })
+      if (claims.length === 0) return
+      for (const claimed of claims) {
+        ports.hub.notify(claimed)
+        const work = runStep(ports, pool, claimed, step)
+          .catch((error: unknown) =>
+            ports.log.error('step.lost', { runId: claimed.runId, step: claimed.stepKey, error: describeError(error) }),
+          )
+          .finally(() => {
+            running.delete(work)
+            nudge()
+          })
+        running.add(work)
+      }
+    }
+  }
+
+  async function keepHouse(): Promise<void> {
+    await tick(ports.db)
+    await seeWorker(ports.db, {
+      id,
+      host: hostname(),
+      pid: process.pid,
+      queues,
+      capacity,
+      running: running.size,
+      draining: stopping.signal.aborted,
+    })
+    if (options.mail) await sendDueMessages(ports, options.mail, stopping.signal)
+  }
+
+  async function loop(): Promise<void> {
+    let keptAt = Number.NEGATIVE_INFINITY
+    while (!stopping.signal.aborted) {
+      nudged = Promise.withResolvers()
+      try {
+        if (performance.now() - keptAt >= pollMs) {
+          keptAt = performance.now()
+          await keepHouse()
+        }
+        await claim()
+      } catch (error) {
+        ports.log.error('worker.loop', { error: describeError(error) })
+      }
+      const pause = new AbortController()
+      await Promise.race([nudged.promise, ports.clock.sleep(pollMs, AbortSignal.any([pause.signal, stopping.signal]))])
+      pause.abort()
+    }
+  }
+
+  const looping = loop()
+  return {
+    id,
+    pool,
+    async stop(graceMs) {
+      stopping.abort()
+      listening[Symbol.dispose]()
+      await looping
+      const grace = new AbortController()
+      await Promise.race([Promise.all(running), ports.clock.sleep(graceMs, grace.signal)])
+      grace.abort()
+      giveBack.abort()
+      await Promise.all(running)
+      await pool.close()
+    },
+  }
+}
