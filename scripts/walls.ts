@@ -1,0 +1,123 @@
+import { existsSync } from 'node:fs'
+import { glob, readFile } from 'node:fs/promises'
+import { dirname, join, relative, sep } from 'node:path'
+import { rolldown } from 'rolldown'
+import { parseSync } from 'rolldown/utils'
+
+/** Which rooms may import which; what is not listed here (tests, scripts, standalone, bench) may import all of them. */
+const rooms: Readonly<Record<string, { imports: readonly RegExp[]; node: boolean }>> = {
+  schema: { imports: [/^schema\//], node: false },
+  shared: { imports: [/^(schema|shared)\//], node: false },
+  'control-plane': { imports: [/^(schema|shared|control-plane)\//], node: false },
+  workers: { imports: [/^(schema|shared|workers)\//], node: true },
+  cli: { imports: [/^cli\//, /^schema\/operations\//, /^shared\/(errors|ids)\.ts$/], node: true },
+  console: { imports: [/^console\//, /^schema\/operations\//, /^shared\/(errors|ids)\.ts$/], node: false },
+}
+
+/** Domains of the control plane: each may import those before it, and all of them `audit`. Other folders serve all. */
+const domains = [
+  'audit',
+  'tenants',
+  'users',
+  'api-keys',
+  'credentials',
+  'pipelines',
+  'runs',
+  'schedules',
+  'fleet',
+  'datasets',
+  'alerts',
+]
+
+/** Everything that breaks a wall between the rooms, by import and in the bundle of the edge; empty when all stand. */
+export async function wallFaults(root: string): Promise<string[]> {
+  const entry = join(root, 'control-plane', 'edge.ts')
+  return [...(await importFaults(root)), ...(existsSync(entry) ? await bundleFaults(root, entry) : [])]
+}
+
+/** Imports in source files that the rooms do not allow, types included. */
+export async function importFaults(root: string): Promise<string[]> {
+  const faults: string[] = []
+  for await (const path of glob(`{${Object.keys(rooms).join(',')}}/**/*.{ts,tsx}`, { cwd: root })) {
+    const file = path.split(sep).join('/')
+    if (file.includes('/node_modules/') || file.includes('/dist/')) continue
+    for (const specifier of importsOf(file, await readFile(join(root, path), 'utf8'))) {
+      const why = importFault(file, specifier)
+      if (why) faults.push(`${file} imports ${specifier}: ${why}`)
+    }
+  }
+  return faults.sort()
+}
+
+/** What the bundle of an edge entry must not hold: Node's own modules, and files of the rooms that run on Node. */
+export async function bundleFaults(root: string, entry: string): Promise<string[]> {
+  const faults = new Set<string>()
+  const bundle = await rolldown({
+    input: entry,
+    cwd: root,
+    platform: 'browser',
+    logLevel: 'silent',
+    external: /^(node|cloudflare):/,
+    resolve: { conditionNames: ['workerd', 'worker', 'browser', 'import', 'default'] },
+    plugins: [
+      {
+        name: 'walls',
+        resolveId(specifier, importer) {
+          if (specifier.startsWith('node:'))
+            faults.add(`the edge bundle imports ${specifier} (${shown(root, importer)})`)
+        },
+        moduleParsed({ id }) {
+          const path = shown(root, id)
+          if (/^(workers|standalone|cli|console|scripts|test|bench)\//.test(path))
+            faults.add(`the edge bundle holds ${path}`)
+        },
+      },
+    ],
+  })
+  await bundle.generate({ format: 'esm' }).catch((error: unknown) => {
+    faults.add(`the edge does not bundle: ${error instanceof Error ? error.message : String(error)}`)
+  })
+  await bundle.close()
+  return [...faults].sort()
+}
+
+function importFault(file: string, specifier: string): string | undefined {
+  const from = rooms[file.split('/')[0] ?? '']
+  if (!from) return undefined
+  if (specifier.startsWith('node:')) return from.node ? undefined : 'this room runs without Node'
+  if (!specifier.startsWith('.')) return undefined
+  const target = join(dirname(file), specifier).split(sep).join('/')
+  if (!from.imports.some((form) => form.test(target))) return 'a wall stands between them'
+  return domainFault(file, target) ?? processorFault(file, target)
+}
+
+function domainFault(file: string, target: string): string | undefined {
+  const [from, to] = [file, target].map((path) => domains.indexOf(/^control-plane\/([^/]+)\//.exec(path)?.[1] ?? ''))
+  if (from === undefined || to === undefined || from < 0) return undefined
+  return to > from ? 'a domain imports earlier domains only' : undefined
+}
+
+function processorFault(file: string, target: string): string | undefined {
+  const folder = 'workers/processors/'
+  const isBetween = file.startsWith(folder) && target.startsWith(folder) && file !== `${folder}index.ts`
+  return isBetween ? 'a processor imports no other processor' : undefined
+}
+
+// Static and dynamic imports and re-exports, types included, from the syntax tree: text in comments is none.
+function importsOf(file: string, text: string): string[] {
+  const { module } = parseSync(file, text)
+  return [
+    ...module.staticImports.map((statement) => statement.moduleRequest.value),
+    ...module.staticExports.flatMap((statement) => statement.entries.map((entry) => entry.moduleRequest?.value ?? '')),
+    ...module.dynamicImports.map(({ moduleRequest: { start, end } }) => text.slice(start + 1, end - 1)),
+  ].filter((specifier) => specifier !== '')
+}
+
+const shown = (root: string, id: string | undefined): string =>
+  id === undefined ? 'the entry' : relative(root, id).split(sep).join('/')
+
+if (import.meta.main) {
+  const faults = await wallFaults(join(import.meta.dirname, '..'))
+  for (const fault of faults) console.error(fault)
+  process.exitCode = faults.length > 0 ? 1 : 0
+}
