@@ -5,9 +5,16 @@ import { patternCost, patternCostMax } from './pattern.ts'
 import { namePattern } from './variables.ts'
 
 /** Bounds of a pipeline file. They keep checking one in the reach of an edge request. */
-export const pipelineLimits = { bytesMax: 262_144, stepsMax: 200, depthMax: 32, namesMax: 200 } as const
+export const pipelineLimits = { bytesMax: 262_144, stepsMax: 200, depthMax: 32, keysMax: 1000, namesMax: 200 } as const
 
 const name = z.string().regex(namePattern, 'expected lower case letters, digits and _, starting with a letter')
+const names = <T extends z.ZodType>(value: T) =>
+  z
+    .record(name, value)
+    .refine(
+      (given) => Object.keys(given).length <= pipelineLimits.namesMax,
+      `expected at most ${pipelineLimits.namesMax} names`,
+    )
 const scalar = z.union([z.string(), z.number(), z.boolean(), z.null()])
 
 /** How often and how soon a failed step is tried again. Waits are spread at random between half and the whole. */
@@ -76,12 +83,11 @@ export const pipelineShape = z.strictObject({
   version: z.literal(1).default(1).describe('Version of this format.'),
   pipeline_id: z.string().min(1).max(200).describe('Name of the pipeline for its tenant.'),
   description: z.string().max(2000).default('').describe('One sentence for people.'),
-  labels: z
-    .record(name, z.union([z.string().max(200), z.number(), z.boolean()]))
+  labels: names(z.union([z.string().max(200), z.number(), z.boolean()]))
     .default({})
     .describe('For filters.'),
-  parameters: z.record(name, parameterShape).default({}).describe('What a run may be given.'),
-  variables: z.record(name, scalar).default({}).describe('Names for values; a run parameter of that name overrides.'),
+  parameters: names(parameterShape).default({}).describe('What a run may be given.'),
+  variables: names(scalar).default({}).describe('Names for values; a run parameter of that name overrides.'),
   defaults: z
     .strictObject({
       timeout: duration.optional().describe('Longest time of one try of a step.'),
@@ -95,7 +101,7 @@ export const pipelineShape = z.strictObject({
       cron: z.string().min(9).max(100).describe('Five fields: minute hour day month weekday.'),
       timezone: z.string().max(64).default('UTC').describe('IANA name of the zone.'),
       catchup: z.boolean().default(false).describe('Whether times missed during an outage are run later.'),
-      parameters: z.record(name, scalar).default({}).describe('Parameters of scheduled runs.'),
+      parameters: names(scalar).default({}).describe('Parameters of scheduled runs.'),
     })
     .optional()
     .describe('When it starts by itself.'),

@@ -60,6 +60,7 @@ function stepTexts(pipeline: Pipeline, catalog: Catalog, scope: Scope, report: R
 
 // Walks the texts of one part of the file; those under a SQL path are judged by place as well.
 function texts(part: unknown, path: Path, scope: Scope, report: Reporter, sql: readonly Path[] = []): Problem[] {
+  if (report.isFull) return []
   if (typeof part === 'string') {
     const isSql = sql.some((pattern) => fits(pattern, path.slice(2)))
     return isSql ? sqlProblems(part, path, scope, report) : textProblems(part, path, scope, report)
@@ -80,6 +81,7 @@ function textProblems(text: string, path: Path, scope: Scope, report: Reporter):
 function sqlProblems(text: string, path: Path, scope: Scope, report: Reporter): Problem[] {
   const slots = sqlSlots(text)
   const refused = slots.flatMap((slot) => {
+    if (report.isFull) return []
     const bare = slot.place === 'value' && scope.texts?.has(slot.placeholder.name)
     if (slot.place !== 'refused' && !bare) return []
     const why = slot.place === 'refused' ? slot.why : `write '${slot.placeholder.raw}' for a value`
@@ -103,16 +105,19 @@ function textNames(pipeline: Pipeline): Set<string> {
 }
 
 function nearProblems(text: string, path: Path, report: Reporter): Problem[] {
-  return nearPlaceholders(text).map((part) => {
-    const hint = 'Names are lower case without spaces: {date}. Write {{ for a brace that is meant.'
-    const message = `"${part}" is no placeholder and stays as it is`
-    return report.inText(path, part, 0, 'UNKNOWN_VARIABLE', message, { severity: 'warning', hint })
-  })
+  return nearPlaceholders(text)
+    .slice(0, 20)
+    .map((part) => {
+      const hint = 'Names are lower case without spaces: {date}. Write {{ for a brace that is meant.'
+      const message = `"${part}" is no placeholder and stays as it is`
+      return report.inText(path, part, 0, 'UNKNOWN_VARIABLE', message, { severity: 'warning', hint })
+    })
 }
 
 function nameProblems(list: readonly Placeholder[], path: Path, scope: Scope, report: Reporter): Problem[] {
   const seen = new Map<string, number>()
   return list.flatMap((placeholder) => {
+    if (report.isFull) return []
     const nth = seen.get(placeholder.raw) ?? 0
     seen.set(placeholder.raw, nth + 1)
     const fault = nameFault(placeholder, scope) ?? filterProblem(placeholder)

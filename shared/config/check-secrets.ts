@@ -17,6 +17,7 @@ const secretForms = [
 export function secretWarnings(pipeline: Pipeline, report: Reporter): Problem[] {
   const problems: Problem[] = []
   const walk = (node: unknown, path: PropertyKey[]): void => {
+    if (report.isFull) return
     if (typeof node === 'string') {
       if (looksSecret(node, String(path.findLast((key) => typeof key === 'string') ?? ''))) {
         const hint = 'Store it as a credential of the tenant and name it with credential: <name>.'

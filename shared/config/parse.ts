@@ -26,7 +26,7 @@ export function parsePipeline(
   const { value, report } = read
   const parsed = pipelineShape.safeParse(value)
   const issues = parsed.error?.issues ?? []
-  const problems = issues.flatMap((issue) => shapeProblems(issue, value, report))
+  const problems = issues.flatMap((issue) => (report.isFull ? [] : shapeProblems(issue, value, report)))
   // Unknown keys hide nothing else: the rest is checked as if they were not there.
   const pipeline = parsed.data ?? pipelineShape.safeParse(withoutKeys(value, issues)).data
   problems.push(...settingsProblems(pipeline?.steps ?? rawSteps(value), options.catalog, report))
@@ -55,16 +55,18 @@ function settingsProblems(
 ): Problem[] {
   return steps.flatMap((step, index) => {
     const type = step['ps_type']
-    if (typeof type !== 'string') return []
+    if (typeof type !== 'string' || report.isFull) return []
     const entry = catalog.find((candidate) => candidate.type === type)
     if (!entry) return [unknownType(type, index, catalog, report)]
-    return settingsFaults(entry, stepSettings(step)).map((fault) => {
-      const path = ['steps', index, ...fault.path]
-      const known = fault.path.length === 1 ? [...fault.known, ...Object.keys(stepKeys)] : fault.known
-      if (fault.kind === 'unknown') return unknownKey(path, known, report)
-      if (fault.kind === 'missing') return missingKey(path, report)
-      return report.at(path, 'BAD_VALUE', `${lastOf(path)}: ${fault.message}`)
-    })
+    return settingsFaults(entry, stepSettings(step))
+      .slice(0, 20)
+      .map((fault) => {
+        const path = ['steps', index, ...fault.path]
+        const known = fault.path.length === 1 ? [...fault.known, ...Object.keys(stepKeys)] : fault.known
+        if (fault.kind === 'unknown') return unknownKey(path, known, report)
+        if (fault.kind === 'missing') return missingKey(path, report)
+        return report.at(path, 'BAD_VALUE', `${lastOf(path)}: ${fault.message}`)
+      })
   })
 }
 
@@ -91,7 +93,9 @@ const missingKey = (path: PropertyKey[], report: Reporter): Problem =>
 
 function shapeProblems(issue: z.core.$ZodIssue, value: unknown, report: Reporter): Problem[] {
   if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => unknownKey([...issue.path, key], keysAt(formSchema(), issue.path), report))
+    return issue.keys
+      .slice(0, 20)
+      .map((key) => unknownKey([...issue.path, key], keysAt(formSchema(), issue.path), report))
   const given = issue.path.reduce<unknown>(
     (node, key) => (typeof node === 'object' && node !== null ? Reflect.get(node, key) : undefined),
     value,
@@ -130,7 +134,7 @@ function checkSchedule(pipeline: Pipeline, report: Reporter): Problem[] {
 
 function isCron(expression: string): boolean {
   try {
-    return new Cron(expression, { paused: true }).nextRun(new Date(0)) !== undefined
+    return new Cron(expression, { paused: true }).nextRun(new Date(0)) !== null
   } catch {
     return false
   }

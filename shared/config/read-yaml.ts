@@ -18,6 +18,8 @@ import { formatPath, inOrder, type Problem, type ProblemCode } from './problems.
 
 /** Makes problems of one file from offsets or from paths into its value. */
 export type Reporter = {
+  /** True after 100 problems: nobody reads more, and looking on would let a hostile file cost whole minutes. */
+  readonly isFull: boolean
   /** A problem at the value of `path`; at its key with `atKey`; at the nearest thing above when it does not exist. */
   at(path: readonly PropertyKey[], code: ProblemCode, message: string, more?: More): Problem
   /** A problem at the `nth` (from 0) occurrence of `part` in the text at `path`. */
@@ -32,6 +34,8 @@ export type Reporter = {
 }
 type More = { hint?: string | undefined; severity?: 'error' | 'warning'; atKey?: boolean }
 
+const problemsMax = 100
+
 /**
  * Reads YAML 1.2 (core schema: `yes` is text) as plain JSON data, with places for problems.
  * Refused: more than 256 KiB, 32 levels, anchors, aliases, tags, merge keys, directives, several documents, repeated
@@ -39,6 +43,7 @@ type More = { hint?: string | undefined; severity?: 'error' | 'warning'; atKey?:
  */
 export function readYaml(text: string, file: string): { value: unknown; report: Reporter } | { problems: Problem[] } {
   const lines = new LineCounter()
+  let made = 0
   const problemAt = (
     offset: number,
     code: ProblemCode,
@@ -46,6 +51,7 @@ export function readYaml(text: string, file: string): { value: unknown; report: 
     path: readonly PropertyKey[],
     more: More = {},
   ) => {
+    made++
     const { line, col } = lines.linePos(Math.max(0, Math.min(offset, text.length)))
     const hint = more.hint === undefined ? {} : { hint: more.hint }
     const place = { file, line: Math.max(1, line), column: Math.max(1, col), path: formatPath(path) }
@@ -73,8 +79,11 @@ export function readYaml(text: string, file: string): { value: unknown; report: 
   const problems = refusals(document, text).map((fault) =>
     problemAt(fault.offset, fault.code, fault.message, fault.path, { hint: fault.hint }),
   )
-  if (problems.length > 0) return { problems: inOrder(problems).slice(0, 100) }
+  if (problems.length > 0) return { problems: inOrder(problems) }
   const report: Reporter = {
+    get isFull() {
+      return made >= problemsMax
+    },
     at: (path, code, message, more = {}) =>
       problemAt(offsetOf(document, path, more.atKey ?? false), code, message, path, more),
     inText(path, part, nth, code, message, more = {}) {
@@ -104,7 +113,7 @@ function refusals(document: Document, text: string): Fault[] {
   if (document.directives?.yaml.explicit) add(undefined, 'YAML_SYNTAX', 'directives are not allowed')
   visit(document, (_key, node, ancestors) => {
     above = ancestors
-    if (faults.length >= 100) return visit.BREAK
+    if (faults.length >= problemsMax) return visit.BREAK
     if (isCollection(node) && ancestors.filter(isCollection).length >= pipelineLimits.depthMax) {
       add(node, 'TOO_LARGE', `more than ${pipelineLimits.depthMax} levels deep`)
       return visit.BREAK
@@ -130,6 +139,7 @@ const refusedKeys = new Set(['__proto__', 'constructor', 'prototype'])
 function checkKeys(map: YAMLMap, add: Add): void {
   const seen = new Set<string>()
   for (const { key } of map.items) {
+    if (seen.size > pipelineLimits.keysMax) return add(map, 'TOO_LARGE', `more than ${pipelineLimits.keysMax} keys`)
     const name = isScalar(key) ? key.value : undefined
     if (typeof name !== 'string' && typeof name !== 'number') add(key, 'BAD_VALUE', 'a key is a text')
     else if (name === '<<') add(key, 'ALIAS_REFUSED', 'merge keys are not allowed', 'Write the keys out.')
