@@ -26,8 +26,15 @@ export type SftpServerOptions = {
 }
 
 /** A new ed25519 host key in OpenSSH's form. Keep it: who connects has pinned its fingerprint. */
-export function makeHostKey(): string {
-  return ssh2.utils.generateKeyPairSync('ed25519').private
+export const makeHostKey = (): string => makeKeyPair().private
+
+/** A new ed25519 key pair in OpenSSH's form, for a server or a user. */
+export function makeKeyPair(): { private: string; public: string } {
+  for (;;) {
+    const pair = ssh2.utils.generateKeyPairSync('ed25519')
+    // ssh2 1.17 spoils about one pair in 256: https://github.com/mscdex/ssh2/issues/1390
+    if (![pair.private, pair.public].some((key) => ssh2.utils.parseKey(key) instanceof Error)) return pair
+  }
 }
 
 /** The fingerprint of a host key as `ssh-keygen -l` prints it: `SHA256:` and unpadded base64. */

@@ -18,8 +18,11 @@ export type Hostility = {
   keeps?: 'nothing' | 'half' | 'flipped'
   /** Refuses or cuts off writes of more bytes than this. */
   writeMax?: { bytes: number; by: 'failure' | 'hanging up' }
-  /** Refuses renames, acknowledges them without doing anything, or loses the last byte in them. */
-  renames?: 'refused' | 'untrue' | 'truncating'
+  /**
+   * Refuses renames, or only those to a final name the first time; acknowledges them without doing anything; or loses the
+   * last byte in them.
+   */
+  renames?: 'refused' | 'refused once' | 'untrue' | 'truncating'
   /** Adds this to every size it reports. */
   sizeLie?: number
   /** Takes files and never gives one back. */
@@ -48,6 +51,7 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
   const root = await mkdtemp(join(tmpdir(), 'hostile-sftp-'))
   const sockets = new Set<Socket>()
   let seen = 0
+  let refusedOnce = false
   let bytesWritten = 0
 
   const cut = (): never => {
@@ -82,6 +86,10 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
     },
     async rename(from, to, replace) {
       if (how.renames === 'refused') throw new SftpStatus(4)
+      if (how.renames === 'refused once' && !to.endsWith('.replaced') && !refusedOnce) {
+        refusedOnce = true
+        throw new SftpStatus(4)
+      }
       if (how.renames === 'untrue') return
       if (how.renames === 'truncating') await truncate(from, (await plainFiles.stat(from)).size - 1)
       await plainFiles.rename(from, to, replace)

@@ -5,8 +5,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import ssh2 from 'ssh2'
-import { hostKeyFingerprint, makeHostKey } from '../../standalone/sftp-server.ts'
+import { hostKeyFingerprint, makeHostKey, makeKeyPair } from '../../standalone/sftp-server.ts'
 
 /** OpenSSH's own server over a fresh folder, for the user who runs the tests, who logs in with a key. */
 export type OpenSsh = AsyncDisposable & {
@@ -27,7 +26,7 @@ export async function startOpenSsh(): Promise<OpenSsh> {
   const root = join(folder, 'files')
   await mkdir(root)
   const hostKey = makeHostKey()
-  const user = ssh2.utils.generateKeyPairSync('ed25519')
+  const user = makeKeyPair()
   const port = await freePort()
   await writeFile(join(folder, 'host'), hostKey, { mode: 0o600 })
   await writeFile(join(folder, 'authorized'), `${user.public}\n`, { mode: 0o600 })

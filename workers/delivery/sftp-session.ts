@@ -99,7 +99,12 @@ export async function openSftp(secret: SftpSecret, around: SftpSurroundings): Pr
   const link = linkOf(client)
   const seen: { fingerprint?: string; level?: string } = {}
   client.on('error', (error: { level?: string }) => (seen.level ??= error.level))
+  // Servers that ask through PAM offer a password as a dialogue only; what they echo is no password.
+  link.on('keyboard-interactive', (_name, _instructions, _language, prompts, finish) =>
+    finish(prompts.map((prompt) => (prompt.echo ? '' : (secret.password ?? '')))),
+  )
   const connected = client.connect({
+    tryKeyboard: secret.password !== undefined,
     host: target.address,
     port: secret.port,
     username: secret.username,

@@ -1,17 +1,20 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { basename } from 'node:path'
-import type { FileEntryWithStats, Stats } from 'ssh2'
 import { AppError } from '../../shared/errors.ts'
+import {
+  hashRemote,
+  inFlight,
+  listRemote,
+  makeDirectories,
+  refused,
+  remoteJoin,
+  renameOver,
+  sftpStatus,
+  statRemote,
+} from './sftp-remote.ts'
 import { safeEntryName } from './entry-name.ts'
 import { type FileDigest, hashFile } from './hash-file.ts'
-import {
-  openSftp,
-  type SftpSecret,
-  type SftpSession,
-  type SftpSurroundings,
-  statusOf,
-  Unsupported,
-} from './sftp-session.ts'
+import { openSftp, type SftpSecret, type SftpSession, type SftpSurroundings, statusOf } from './sftp-session.ts'
 
 /** How files are put on the server; the settings of a step, all of them given. */
 export type SftpDestination = {
@@ -42,7 +45,6 @@ type Job = {
 }
 
 // 16 x 258,048 bytes in flight: the largest packet that OpenSSH takes, 166 MB/s against 95 with 32 KiB packets.
-const inFlight = 16
 const largeChunkBytes = 258_048
 const smallChunkBytes = 32_768
 const listedMax = 10_000
@@ -87,7 +89,7 @@ export async function checkSftp(secret: SftpSecret, directory: string, around: S
   await using session = await openSftp(secret, around)
   const probe = remoteJoin(directory, `.check-${randomBytes(8).toString('hex')}`)
   try {
-    await list(session, directory, 1)
+    await listRemote(session, directory, 1)
     const handle = await session.call<Buffer>((done) => session.sftp.open(probe, 'w', done))
     await session.call((done) => session.sftp.write(handle, Buffer.from('probe'), 0, 5, 0, done))
     await session.call((done) => session.sftp.close(handle, done))
@@ -96,6 +98,38 @@ export async function checkSftp(secret: SftpSecret, directory: string, around: S
     throw refused(error, `use ${directory}`)
   }
 }
+
+/** A file or folder on the server. `modifiedAt` is what the server says. */
+export type RemoteEntry = { name: string; isDirectory: boolean; bytes: number; modifiedAt: Date }
+
+/**
+ * What a directory of the server holds, sorted by name: at most 10,000 entries. Names that are no plain file name, such
+ * as `../x` or one with a line break, are left out: no honest server has them. Throws what `deliverFiles` throws.
+ */
+export async function listSftp(
+  secret: SftpSecret,
+  directory: string,
+  around: SftpSurroundings,
+): Promise<RemoteEntry[]> {
+  await using session = await openSftp(secret, around)
+  try {
+    const found = await listRemote(session, directory, listedMax)
+    return found
+      .filter(({ filename }) => isPlainName(filename))
+      .slice(0, listedMax)
+      .map(({ filename, attrs }) => ({
+        name: filename,
+        isDirectory: (attrs.mode & 0o170_000) === 0o040_000,
+        bytes: attrs.size,
+        modifiedAt: new Date(attrs.mtime * 1000),
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  } catch (error) {
+    throw refused(error, `list ${directory}`)
+  }
+}
+
+const isPlainName = (name: string): boolean => name !== '.' && name !== '..' && !/[/\\\p{Cc}]/u.test(name)
 
 // A server that takes no large packet says so by a failure, or by hanging up, at the first one.
 class FirstPacketRefused extends Error {}
@@ -142,7 +176,10 @@ async function send(job: Job, file: ToDeliver, remote: string, digest: FileDiges
     if (status !== undefined && (await isFull(job, error, digest.bytes - sent)))
       throw new AppError('REMOTE_FULL', `The server has no room for ${basename(file.path)}.`, { cause: error })
     const wasFirst =
-      sent === 0 && digest.bytes > smallChunkBytes && status !== permissionDenied && status !== noSuchFile
+      sent === 0 &&
+      digest.bytes > smallChunkBytes &&
+      status !== sftpStatus.permissionDenied &&
+      status !== sftpStatus.noSuchFile
     if (wasFirst && chunkBytes > smallChunkBytes) throw new FirstPacketRefused(undefined, { cause: error })
     throw refused(error, `write ${remote}`)
   }
@@ -154,70 +191,24 @@ async function verify(job: Job, remote: string, digest: FileDigest): Promise<voi
     throw new AppError('VERIFY_FAILED', `The server holds ${there?.size ?? 0} of ${digest.bytes} bytes of ${remote}.`)
   if (job.to.verify === 'size') return
   job.onBytes(0, `reading back ${basename(remote)}`)
-  if ((await readBack(job, remote, digest)) !== digest.sha256)
+  if ((await hashRemote(job.session, remote, digest.bytes, job.chunkBytes)) !== digest.sha256)
     throw new AppError('VERIFY_FAILED', `The server holds other bytes of ${remote} than were sent.`)
 }
 
 // A server that takes files and gives none back is no fault here: the file is sent.
 async function isSame(job: Job, remote: string, digest: FileDigest): Promise<boolean> {
   try {
-    return (await readBack(job, remote, digest)) === digest.sha256
+    return (await hashRemote(job.session, remote, digest.bytes, job.chunkBytes)) === digest.sha256
   } catch (error) {
     if (error instanceof AppError && error.code === 'VERIFY_FAILED') return false
     throw error
   }
 }
 
-/** SHA-256 of exactly `bytes` bytes of a remote file; undefined when it has fewer or more. */
-async function readBack(job: Job, remote: string, { bytes }: FileDigest): Promise<string | undefined> {
-  const { session, chunkBytes } = job
-  const hash = createHash('sha256')
-  try {
-    const handle = await session.call<Buffer>((done) => session.sftp.open(remote, 'r', done))
-    const window: Promise<Buffer>[] = []
-    for (let asked = 0, read = 0; read < bytes;) {
-      for (; asked < bytes && window.length < inFlight; asked += chunkBytes) {
-        const piece = readFully(session, handle, asked, Math.min(chunkBytes, bytes - asked))
-        // A rejection is seen when its turn comes; those behind a first one are dropped.
-        piece.catch(() => {})
-        window.push(piece)
-      }
-      const piece = await window.shift()
-      if (!piece?.length) break
-      hash.update(piece)
-      read += piece.length
-    }
-    const beyond = await readFully(session, handle, bytes, 1)
-    await session.call((done) => session.sftp.close(handle, done))
-    return beyond.length === 0 ? hash.digest('hex') : undefined
-  } catch (error) {
-    if (statusOf(error) === undefined) throw error
-    throw new AppError('VERIFY_FAILED', `The server does not give ${remote} back.`, { cause: error })
-  }
-}
-
-/** Up to `length` bytes from `position`; fewer only at the end of the file. */
-async function readFully(session: SftpSession, handle: Buffer, position: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.alloc(length)
-  let read = 0
-  while (read < length) {
-    const got = await session.call<number>((done) =>
-      session.sftp.read(handle, buffer, read, length - read, position + read, done),
-    )
-    if (got === 0) break
-    read += got
-  }
-  return buffer.subarray(0, read)
-}
-
 async function moveIntoPlace(job: Job, part: string, remote: string, digest: FileDigest): Promise<void> {
   const { session } = job
   try {
-    if (!(await posixRename(session, part, remote))) {
-      // Plain SFTP 3 does not rename over a file: for a moment there is none under the final name.
-      if (await statRemote(session, remote)) await session.run(session.client.delete(remote))
-      await session.run(session.client.rename(part, remote))
-    }
+    await renameOver(session, part, remote)
   } catch (error) {
     throw refused(error, `rename ${part}`)
   }
@@ -229,23 +220,13 @@ async function moveIntoPlace(job: Job, part: string, remote: string, digest: Fil
   throw new AppError('VERIFY_FAILED', `The server renamed ${part}, but ${remote} is not what was sent.`)
 }
 
-async function posixRename(session: SftpSession, from: string, to: string): Promise<boolean> {
-  try {
-    await session.call((done) => session.sftp.ext_openssh_rename(from, to, done))
-    return true
-  } catch (error) {
-    if (error instanceof Unsupported || statusOf(error) !== undefined) return false
-    throw error
-  }
-}
-
 async function prepareDirectory(job: Job, files: readonly ToDeliver[]): Promise<void> {
   const { session, to } = job
   try {
     if (to.createDirectories) await makeDirectories(session, to.directory)
     const names = new Set(files.map((file) => basename(file.path)))
-    for (const { filename } of await list(session, to.directory, listedMax)) {
-      const [, name = '', fence = ''] = /^(.+)\.part-(\d{1,19})$/.exec(filename) ?? []
+    for (const { filename } of await listRemote(session, to.directory, listedMax)) {
+      const [, name = '', fence = ''] = /^(.+)\.part-(\d{1,19})(?:\.replaced)?$/.exec(filename) ?? []
       if (names.has(name) && BigInt(fence) < job.fence)
         await session.run(session.client.delete(remoteJoin(to.directory, filename), true))
     }
@@ -254,48 +235,10 @@ async function prepareDirectory(job: Job, files: readonly ToDeliver[]): Promise<
   }
 }
 
-async function makeDirectories(session: SftpSession, directory: string): Promise<void> {
-  const parts = directory.split('/')
-  for (let depth = 1; depth <= parts.length; depth++) {
-    const path = parts.slice(0, depth).join('/')
-    if (path === '' || path === '.' || (await statRemote(session, path))?.isDirectory()) continue
-    try {
-      await session.call((done) => session.sftp.mkdir(path, done))
-    } catch (error) {
-      // Another delivery may have made it in between.
-      if (!(await statRemote(session, path))?.isDirectory()) throw error
-    }
-  }
-}
-
-/** Names of a directory, at most about `max`: a server could go on listing for ever. */
-async function list(session: SftpSession, directory: string, max: number): Promise<FileEntryWithStats[]> {
-  const { sftp } = session
-  const handle = await session.call<Buffer>((done) => sftp.opendir(directory || '.', done))
-  const found: FileEntryWithStats[] = []
-  try {
-    while (found.length < max)
-      found.push(...(await session.call<FileEntryWithStats[]>((done) => sftp.readdir(handle, done))))
-  } catch (error) {
-    if (statusOf(error) !== endOfFile) throw error
-  }
-  await session.call((done) => sftp.close(handle, done))
-  return found
-}
-
-async function statRemote(session: SftpSession, path: string): Promise<Stats | undefined> {
-  try {
-    return await session.call<Stats>((done) => session.sftp.stat(path, done))
-  } catch (error) {
-    if (statusOf(error) === noSuchFile) return undefined
-    throw refused(error, `look at ${path}`)
-  }
-}
-
 // OpenSSH answers a full disk with the same bare failure as anything else, and tells the free space when asked.
 async function isFull(job: Job, error: unknown, bytesLeft: number): Promise<boolean> {
   const status = statusOf(error)
-  if (status === noSpace || status === quotaExceeded) return true
+  if (status === sftpStatus.noSpace || status === sftpStatus.quotaExceeded) return true
   if (error instanceof Error && /no space|quota|disk (is )?full/i.test(error.message)) return true
   try {
     const { session } = job
@@ -319,25 +262,3 @@ async function removeSoon(job: Job, remote: string): Promise<void> {
   })
   await removed
 }
-
-const endOfFile = 1
-const noSuchFile = 2
-const permissionDenied = 3
-const noSpace = 14
-const quotaExceeded = 15
-
-function refused(error: unknown, what: string): unknown {
-  const status = statusOf(error)
-  if (status === undefined) return error
-  if (status === permissionDenied)
-    return new AppError('DELIVERY_FAILED', `The server does not permit to ${what}.`, { cause: error, retry: 'never' })
-  if (status === noSuchFile)
-    return new AppError('DELIVERY_FAILED', `The server finds no such place to ${what}.`, {
-      cause: error,
-      retry: 'never',
-    })
-  return new AppError('DELIVERY_FAILED', `The server refused to ${what}.`, { cause: error })
-}
-
-const remoteJoin = (directory: string, name: string): string =>
-  directory === '' || directory === '.' ? name : `${directory.replace(/\/+$/, '')}/${name}`
