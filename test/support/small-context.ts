@@ -29,7 +29,7 @@ export async function smallContext(
   const context: Omit<StepContext, 'lake'> = {
     tenant: { id: 'guru_232342', companyName: 'Guru', adminEmail: 'admin@guru.example' },
     run: { id: given.runId ?? 'run_1', pipelineId: 'demo/orders/daily', trigger: 'manual', actor: 'usr_1' },
-    step: { key: given.stepKey ?? 'step', attempt: 1, fence: given.fence ?? 7n },
+    step: { key: given.stepKey ?? 'step', attempt: 1, cycle: 0, fence: given.fence ?? 7n },
     files: tenantFiles(join(folder, 'files')),
     workDir: join(folder, 'work'),
     limits: { memoryBytes: 512 << 20, threads: 1, diskBytes: 1 << 30 },

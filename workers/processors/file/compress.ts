@@ -40,8 +40,7 @@ async function compress(ctx: StepContext, settings: Settings): Promise<StepResul
   const { path, delete_source } = settings.destination
   const target = await ctx.files.prepare(path)
   const found = await filesToPack(ctx, settings)
-  // With deletion a repeat may find some or none of its files: packing the rest would lose the deleted ones.
-  const isRepeat = delete_source && (await zipComment(target)) === mark(ctx)
+  const isRepeat = delete_source && (await isMadeHere(ctx, target, found.length))
   if (!isRepeat && found.length === 0)
     throw new AppError('FILE_MISSING', `No file matches ${settings.source.paths.join(', ')}.`)
   const entries = isRepeat ? await readZip(target, ctx.signal) : await pack(ctx, found, target, settings)
@@ -128,8 +127,15 @@ async function deletePacked(ctx: StepContext, found: Packed[], entries: ZipEntry
   }
 }
 
-/** Which step made an archive, as its ZIP comment: equal for every attempt of the step, and for no other step or run. */
-const mark = (ctx: StepContext): string => `${ctx.run.id}/${ctx.step.key}`
+// With deletion a repeat may find some or none of its files: packing the rest would lose the deleted ones. A new cycle
+// packs what was made anew; where nothing was, the archive of the cycle before is still the whole of it.
+async function isMadeHere(ctx: StepContext, target: string, filesFound: number): Promise<boolean> {
+  const comment = await zipComment(target)
+  return comment === mark(ctx) || (filesFound === 0 && comment?.startsWith(`${ctx.run.id}/${ctx.step.key}/`) === true)
+}
+
+/** Which step made an archive, as its ZIP comment: equal for the attempts of one cycle of a step, and for no other. */
+const mark = (ctx: StepContext): string => `${ctx.run.id}/${ctx.step.key}/${ctx.step.cycle}`
 
 const isOwn = (path: string, target: string): boolean => path === target || partFence(path, target) !== undefined
 

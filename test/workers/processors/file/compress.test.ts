@@ -83,6 +83,17 @@ test('a file that came under the same name after packing is not deleted by a rep
   expect(ctx.lines).toHaveLength(2)
 })
 
+test('a new cycle packs what was made anew, and answers from the archive where nothing was', async () => {
+  await using ctx = await smallContext()
+  await put(ctx, { 'in/a.csv': '1', 'in/b.csv': '2' })
+  const remove = settings(['in/*.csv'], { delete_source: true })
+  const first = await compress.run(ctx, remove)
+  const next = { ...ctx, step: { ...ctx.step, cycle: 1, fence: 8n } }
+  expect((await compress.run(next, remove)).outputs).toEqual(first.outputs)
+  await put(ctx, { 'in/c.csv': '3' })
+  expect((await compress.run(next, remove)).outputs.entries).toEqual(['c.csv'])
+})
+
 test("another run's archive is not taken for this step's", async () => {
   await using ctx = await smallContext()
   await put(ctx, { 'in/a.csv': '1' })
