@@ -1,8 +1,19 @@
 import type { Processor } from '../define.ts'
 import fileCompress from './file/compress.ts'
 import fileDelete from './file/delete.ts'
+import fileExport from './file/export.ts'
+import fileIngest from './file/ingest.ts'
 import emailNotification from './notify_systems/email_notification.ts'
+import sqlTransform from './sql/transform.ts'
 import sftpUpload from './transfer/sftp_upload.ts'
 
 /** Every processor of the product, sorted by type. */
-export const processors: readonly Processor[] = [fileCompress, fileDelete, emailNotification, sftpUpload]
+export const processors: readonly Processor[] = [
+  fileCompress,
+  fileDelete,
+  fileExport,
+  fileIngest,
+  emailNotification,
+  sqlTransform,
+  sftpUpload,
+]

@@ -1,0 +1,154 @@
+import { createReadStream, createWriteStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { AppError } from '../../shared/errors.ts'
+import type { Connection } from '../lake/connection.ts'
+import { scrubbed } from '../lake/error.ts'
+import { literal, quoted } from '../lake/names.ts'
+import { fileShift, type Staging } from '../lake/staging.ts'
+import { readHeader } from './csv-header.ts'
+import { locateCsv } from './csv-lines.ts'
+
+/** How a CSV file is written. */
+export type CsvOptions = {
+  /** One byte. */
+  delimiter: string
+  quote: string
+  header: boolean
+  /** Texts that mean NULL when they stand without quotes. */
+  nullValues: readonly string[]
+  encoding: 'utf-8' | 'utf-16' | 'latin-1'
+}
+
+/** A file to read: where it is, and what it is called before the tenant. */
+export type InputFile = { path: string; name: string }
+
+const lineBytesMax = 16 << 20
+
+/**
+ * Reads CSV files into the temporary table `staged`, every column as text, under the names of the header. Nothing is
+ * guessed: a row of another width, with a broken quote or bytes that are no text moves to `rejected`, and the rest is
+ * kept letter by letter. Files of one step must have the same columns, in any order.
+ * `names` gives the columns of files without a header. Throws FILE_INVALID with the name of the file.
+ */
+export async function stageCsv(
+  connection: Connection,
+  files: readonly InputFile[],
+  options: CsvOptions,
+  place: { workDir: string; names: readonly string[]; signal: AbortSignal; loaded(bytes: number): void },
+): Promise<Staging> {
+  let names: string[] = []
+  const readable: InputFile[] = []
+  for (const [index, file] of files.entries()) {
+    const bytes = (await stat(file.path)).size
+    if (bytes === 0) throw new AppError('FILE_INVALID', `The file ${file.name} is empty: it has not even a header.`)
+    const utf8 = await asUtf8(file, options.encoding, join(place.workDir, `utf8-${index}.csv`), place.signal)
+    const header = options.header ? await readHeader(utf8, file.name, options) : [...place.names]
+    if (index === 0) {
+      names = header
+      const list = names.map((name) => `${quoted(name)} VARCHAR`).join(', ')
+      await connection.run(`CREATE OR REPLACE TEMP TABLE staged (${list}, __row BIGINT)`)
+    } else checkSameColumns(names, header, file.name)
+    await stageFile(connection, { path: utf8, name: file.name }, index, header, options)
+    readable.push({ path: utf8, name: file.name })
+    place.loaded(bytes)
+  }
+  return {
+    columns: names.map((name) => ({ name, type: 'VARCHAR' })),
+    untyped: names,
+    relation: 'temp.staged',
+    files: files.map((file) => file.name),
+    locate: async () => {
+      for (const [index, file] of readable.entries())
+        await locateCsv(connection, { ...options, path: file.path, file: index, columns: names.length, ...place })
+    },
+  }
+}
+
+async function stageFile(
+  connection: Connection,
+  file: InputFile,
+  index: number,
+  header: readonly string[],
+  options: CsvOptions,
+): Promise<void> {
+  const types = header.map((name) => `${literal(name)}: 'VARCHAR'`).join(', ')
+  const nulls = options.nullValues.map(literal).join(', ')
+  const read = `read_csv(${literal(file.path)}, columns = {${types}}, auto_detect = false, header = ${options.header},
+    delim = ${literal(options.delimiter)}, quote = ${literal(options.quote)}, escape = ${literal(options.quote)},
+    nullstr = [${nulls}], allow_quoted_nulls = false, null_padding = false, strict_mode = true,
+    max_line_size = ${lineBytesMax}, buffer_size = ${2 * lineBytesMax},
+    store_rejects = true, rejects_table = 'csv_errors', rejects_scan = 'csv_scans', rejects_limit = 0)`
+  const columns = header.map(quoted).join(', ')
+  // row_number() keeps the reader on one thread and so in the order of the file; the lines of rejects hang on it.
+  const rows = `SELECT ${columns}, (${index}::BIGINT << ${fileShift}) + row_number() OVER () FROM ${read}`
+  try {
+    await connection.run(`INSERT INTO staged (${columns}, __row) ${rows}`)
+  } catch (error) {
+    throw readError(error, file.name)
+  }
+  // One row may have several faults: the first is told.
+  await connection.run(
+    `INSERT INTO rejected SELECT ${index}, NULL, line_byte_position - 1, strlen(ltrim(csv_line, chr(10) || chr(13))), NULL, column_name,
+       replace(error_type::VARCHAR, ' ', '_'), error_message, left(ltrim(csv_line, chr(10) || chr(13)), 8192)
+     FROM csv_errors QUALIFY row_number() OVER (PARTITION BY line_byte_position ORDER BY byte_position, column_idx) = 1`,
+  )
+  await connection.run(`DROP TABLE csv_errors; DROP TABLE csv_scans`)
+}
+
+function checkSameColumns(expected: readonly string[], header: readonly string[], name: string): void {
+  const wanted = new Set(expected.map((column) => column.toLowerCase()))
+  if (header.length !== wanted.size || !header.every((column) => wanted.has(column.toLowerCase())))
+    throw new AppError(
+      'SCHEMA_MISMATCH',
+      `The file ${name} has other columns than the first one: ${header.join(', ')}.`,
+    )
+}
+
+function readError(error: unknown, name: string): AppError {
+  const cause = error instanceof AppError ? error.cause : error
+  if (error instanceof AppError && error.code !== 'INTERNAL') return error
+  const text = scrubbed(cause)
+  if (/state machine reached an invalid state/.test(text))
+    return new AppError('FILE_INVALID', `The file ${name} mixes line endings (LF and CR LF): use one of them.`, {
+      cause,
+    })
+  return new AppError('FILE_INVALID', `The file ${name} cannot be read as CSV: ${text.slice(0, 200)}`, { cause })
+}
+
+// The engine reads UTF-8 in place; other encodings become UTF-8 once, so that byte places mean the same everywhere.
+async function asUtf8(
+  file: InputFile,
+  encoding: CsvOptions['encoding'],
+  into: string,
+  signal: AbortSignal,
+): Promise<string> {
+  if (encoding === 'utf-8') return file.path
+  const decoder = encoding === 'utf-16' ? new TextDecoder(await utf16Order(file.path), { fatal: true }) : undefined
+  const decode = new Transform({
+    transform(chunk: Buffer, _, done) {
+      try {
+        done(null, decoder ? decoder.decode(chunk, { stream: true }) : chunk.toString('latin1'))
+      } catch {
+        done(new AppError('FILE_INVALID', `The file ${file.name} is not ${encoding}.`))
+      }
+    },
+    flush(done) {
+      try {
+        done(null, decoder?.decode() ?? '')
+      } catch {
+        done(new AppError('FILE_INVALID', `The file ${file.name} ends in the middle of a character.`))
+      }
+    },
+  })
+  await pipeline(createReadStream(file.path), decode, createWriteStream(into), { signal })
+  return into
+}
+
+async function utf16Order(path: string): Promise<string> {
+  for await (const chunk of createReadStream(path, { end: 1 }))
+    if ((chunk as Buffer)[0] === 0xfe && (chunk as Buffer)[1] === 0xff) return 'utf-16be'
+  return 'utf-16le'
+}

@@ -1,0 +1,95 @@
+import { AppError } from '../../shared/errors.ts'
+import type { Column } from '../define.ts'
+import type { Connection } from './connection.ts'
+import { envelope, isEnvelopeName, literal, quoted, versionsOf } from './names.ts'
+import { refreshChangeLog, refreshViews } from './meta.ts'
+
+/** A table of the lake: `columns` are those of the business, in order. */
+export type Table = { name: string; kind: 'versioned' | 'plain'; businessKey: string[]; columns: Column[] }
+
+/** The table of this name, or undefined. */
+export async function findTable(connection: Connection, name: string): Promise<Table | undefined> {
+  const [row] = await connection.rows(
+    `SELECT kind, array_to_string(business_key, chr(31)) AS keys FROM lake.raw.x_meta_tables WHERE table_name = $1`,
+    [name],
+  )
+  if (!row) return undefined
+  const kind = row['kind'] === 'versioned' ? 'versioned' : 'plain'
+  const columns = await connection.rows(
+    `SELECT column_name AS name, data_type AS type FROM duckdb_columns()
+     WHERE database_name = 'lake' AND schema_name = $1 AND table_name = $2 ORDER BY column_index`,
+    [kind === 'versioned' ? 'raw' : 'main', name],
+  )
+  return {
+    name,
+    kind,
+    businessKey: row['keys'] ? String(row['keys']).split('\u001f') : [],
+    columns: columns
+      .map((column) => ({ name: String(column['name']), type: String(column['type']) }))
+      .filter((column) => kind === 'plain' || !isEnvelopeName(column.name)),
+  }
+}
+
+/** As `findTable`, and throws TABLE_MISSING when there is none. */
+export async function needTable(connection: Connection, name: string): Promise<Table> {
+  const table = await findTable(connection, name)
+  if (!table) throw new AppError('TABLE_MISSING', `There is no table ${JSON.stringify(name)} in this tenant's lake.`)
+  return table
+}
+
+/** Makes an empty versioned table with its views. Throws SCHEMA_MISMATCH for a column that has a name of the envelope. */
+export async function createVersioned(
+  connection: Connection,
+  name: string,
+  columns: readonly Column[],
+  businessKey: readonly string[],
+): Promise<Table> {
+  const taken = columns.find((column) => isEnvelopeName(column.name))
+  if (taken)
+    throw new AppError(
+      'SCHEMA_MISMATCH',
+      `The column ${JSON.stringify(taken.name)} has a name that versioned tables use themselves: give it another one.`,
+    )
+  const list = [...envelope, ...columns].map((column) => `${quoted(column.name)} ${column.type}`).join(', ')
+  await connection.run(`CREATE TABLE ${versionsOf(name)} (${list})`)
+  await register(connection, name, 'versioned', businessKey)
+  await refreshViews(
+    connection,
+    name,
+    columns.map((column) => column.name),
+  )
+  await refreshChangeLog(connection)
+  return { name, kind: 'versioned', businessKey: [...businessKey], columns: [...columns] }
+}
+
+/** Adds columns at the end of a versioned table; the rows that are there get NULL. */
+export async function addColumns(connection: Connection, table: Table, added: readonly Column[]): Promise<Table> {
+  if (added.length === 0) return table
+  const taken = added.find((column) => isEnvelopeName(column.name))
+  if (taken)
+    throw new AppError(
+      'SCHEMA_MISMATCH',
+      `The column ${JSON.stringify(taken.name)} has a name that versioned tables use themselves: give it another one.`,
+    )
+  for (const column of added)
+    await connection.run(`ALTER TABLE ${versionsOf(table.name)} ADD COLUMN ${quoted(column.name)} ${column.type}`)
+  const columns = [...table.columns, ...added]
+  await refreshViews(
+    connection,
+    table.name,
+    columns.map((column) => column.name),
+  )
+  await refreshChangeLog(connection)
+  return { ...table, columns }
+}
+
+/** Writes down what kind a table is. */
+export async function register(
+  connection: Connection,
+  name: string,
+  kind: Table['kind'],
+  businessKey: readonly string[],
+): Promise<void> {
+  const keys = businessKey.length > 0 ? `[${businessKey.map(literal).join(', ')}]` : 'NULL'
+  await connection.run(`INSERT OR REPLACE INTO lake.raw.x_meta_tables VALUES ($1, $2, ${keys}, now())`, [name, kind])
+}

@@ -1,0 +1,94 @@
+import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api'
+import { abortedError, throwIfAborted } from '../aborted.ts'
+import { lakeError } from './error.ts'
+
+/** A value that can be bound. */
+export type Bindable = string | number | bigint | boolean | null
+
+/** A row as plain JSON values; BIGINT and DECIMAL come as text, so no digit is lost. */
+export type Row = Record<string, string | number | boolean | null | object | undefined>
+
+/** A connection to the lake. One statement at a time; temporary tables live and die with it. */
+export type Connection = Disposable & {
+  /** Runs one or more statements and gives the number of rows that the last one changed. */
+  run(sql: string, values?: readonly Bindable[]): Promise<number>
+  /** Runs a query whose result is small, and gives its rows. */
+  rows(sql: string, values?: readonly Bindable[]): Promise<Row[]>
+  /** Runs a query whose result may be large, chunk after chunk (at most 2,048 rows). */
+  chunks(sql: string, values?: readonly Bindable[]): AsyncIterable<DuckDBValue[][]>
+  /** Throws what is wrong with a statement, without running it: the engine's own error, unmapped. */
+  prepare(sql: string): Promise<{ statementType: number; columns: { name: string; type: string }[] }>
+  /** Commits what `work` does, or rolls it back when it throws. */
+  transaction<T>(work: () => Promise<T>): Promise<T>
+  /** Interrupts what runs. Safe to call twice. */
+  close(): void
+}
+
+/** Wraps an engine connection: errors come as AppErrors, and the signal interrupts it within about 30 ms. */
+export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, closed: () => void): Connection {
+  const interrupt = (): void => inner.interrupt()
+  signal.addEventListener('abort', interrupt, { once: true })
+  let isOpen = true
+
+  async function guarded<T>(work: () => Promise<T>): Promise<T> {
+    throwIfAborted(signal)
+    try {
+      return await work()
+    } catch (error) {
+      if (signal.aborted) throw abortedError(signal)
+      throw lakeError(error)
+    }
+  }
+
+  const connection: Connection = {
+    run: (sql, values) =>
+      guarded(async () => (await (values ? inner.run(sql, [...values]) : inner.run(sql))).rowsChanged),
+    rows: (sql, values) =>
+      guarded(async () => {
+        const reader = await (values ? inner.runAndReadAll(sql, [...values]) : inner.runAndReadAll(sql))
+        return reader.getRowObjectsJson() as Row[] // JSON values by the name of the method
+      }),
+    async *chunks(sql, values) {
+      const result = await guarded(() => (values ? inner.stream(sql, [...values]) : inner.stream(sql)))
+      for (;;) {
+        const chunk = await guarded(() => result.fetchChunk())
+        if (!chunk || chunk.rowCount === 0) return
+        yield chunk.getRows()
+      }
+    },
+    async prepare(sql) {
+      const statement = await inner.prepare(sql)
+      try {
+        const columns = Array.from({ length: statement.columnCount }, (_, index) => ({
+          name: statement.columnName(index),
+          type: statement.columnType(index).toString(),
+        }))
+        return { statementType: statement.statementType, columns }
+      } finally {
+        statement.destroySync()
+      }
+    },
+    async transaction(work) {
+      await connection.run('BEGIN')
+      try {
+        const result = await work()
+        await connection.run('COMMIT')
+        return result
+      } catch (error) {
+        // An aborted or failed transaction is gone already in some cases; the first error is the one that counts.
+        await inner.run('ROLLBACK').catch(() => {})
+        throw error
+      }
+    },
+    close() {
+      if (!isOpen) return
+      isOpen = false
+      signal.removeEventListener('abort', interrupt)
+      inner.interrupt()
+      inner.closeSync()
+      closed()
+    },
+    [Symbol.dispose]: () => connection.close(),
+  }
+  return connection
+}

@@ -1,0 +1,122 @@
+import type { Column } from '../define.ts'
+import type { Connection } from './connection.ts'
+import { quoted } from './names.ts'
+import { rawText, type Staging, fileShift } from './staging.ts'
+
+/**
+ * Gives the staged columns the types of `target` (same names, any order). A value that would change on the way, such as
+ * 3.75 in a BIGINT or a date that does not exist, moves its row to `rejected`; nothing is rounded and nothing becomes
+ * NULL. Columns that have their type already cost nothing.
+ */
+export async function fitColumns(
+  connection: Connection,
+  staging: Staging,
+  target: readonly Column[],
+): Promise<Staging> {
+  const staged = new Map(staging.columns.map((column) => [column.name.toLowerCase(), column]))
+  const pairs = target.flatMap((column) => {
+    const from = staged.get(column.name.toLowerCase())
+    return from ? [{ from, to: column }] : []
+  })
+  const changing = pairs.filter(({ from, to }) => !sameType(from.type, to.type) && !sameType(to.type, 'VARCHAR'))
+  if (changing.length > 0) await rejectMisfits(connection, staging, changing)
+  const casts = pairs.map(({ from, to }) =>
+    sameType(from.type, to.type)
+      ? `s.${quoted(from.name)} AS ${quoted(to.name)}`
+      : `CAST(s.${quoted(from.name)}${isText(from.type) ? '' : '::VARCHAR'} AS ${to.type}) AS ${quoted(to.name)}`,
+  )
+  return {
+    ...staging,
+    columns: pairs.map(({ to }) => to),
+    relation: `(SELECT ${casts.join(', ')}, s.__row FROM ${staging.relation} s ANTI JOIN rejected r ON s.__row = r.__row)`,
+  }
+}
+
+async function rejectMisfits(
+  connection: Connection,
+  staging: Staging,
+  changing: readonly { from: Column; to: Column }[],
+): Promise<void> {
+  const text = (column: Column): string => `s.${quoted(column.name)}${isText(column.type) ? '' : '::VARCHAR'}`
+  const bad = changing.map(({ from, to }, index) => {
+    const value = text(from)
+    return `WHEN ${value} IS NOT NULL AND NOT coalesce(${fits(to.type, value)}, false) THEN ${index}`
+  })
+  await connection.run(
+    `CREATE OR REPLACE TEMP TABLE misfits AS SELECT * FROM (
+       SELECT s.__row AS __row, CASE ${bad.join(' ')} END AS bad FROM ${staging.relation} s) WHERE bad IS NOT NULL`,
+  )
+  const names = changing.map(({ from }, index) => `WHEN ${index} THEN ${sqlText(from.name)}`).join(' ')
+  const values = changing.map(({ from }, index) => `WHEN ${index} THEN ${text(from)}`).join(' ')
+  const types = changing.map(({ to }, index) => `WHEN ${index} THEN ${sqlText(to.type)}`).join(' ')
+  await connection.run(
+    `INSERT INTO rejected
+     SELECT s.__row >> ${fileShift}, s.__row, NULL, NULL, NULL, CASE m.bad ${names} END, 'TYPE',
+       '"' || left(CASE m.bad ${values} END, 80) || '" is not a ' || CASE m.bad ${types} END || ' without loss',
+       ${rawText(staging.columns, 's.')}
+     FROM ${staging.relation} s JOIN misfits m ON s.__row = m.__row`,
+  )
+  await connection.run(`DROP TABLE misfits`)
+}
+
+/**
+ * SQL that is true when the text `value` can become a value of `type` and nothing of it is lost.
+ * The first test of each type, that the value prints as it was written, is quick and true for most rows.
+ */
+export function fits(type: string, value: string): string {
+  const name = canonicalType(type)
+  const cast = `TRY_CAST(${value} AS ${type})`
+  const prints = `coalesce(${cast}::VARCHAR = ${value}, false)`
+  if (name === 'VARCHAR') return 'true'
+  if (/INT/.test(name) && !name.includes('INTERVAL'))
+    return `(${prints} OR (regexp_full_match(${value}, '[+-]?[0-9]+') AND ${cast} IS NOT NULL))`
+  const scale = /^DECIMAL\(\d+,(\d+)\)$/.exec(name)?.[1]
+  if (scale !== undefined)
+    return `(${prints} OR (regexp_full_match(${value}, '[+-]?[0-9]+(\\.[0-9]{0,${scale}}0*)?') AND ${cast} IS NOT NULL))`
+  if (name === 'DOUBLE' || name === 'FLOAT') {
+    const digits = `length(ltrim(regexp_replace(regexp_replace(${value}, '[eE].*$', ''), '[^0-9]', '', 'g'), '0'))`
+    return `(${prints} OR (regexp_full_match(${value}, '[+-]?[0-9]+(\\.[0-9]*)?([eE][+-]?[0-9]+)?')
+      AND ${digits} <= ${name === 'DOUBLE' ? 15 : 6} AND isfinite(${cast})))`
+  }
+  if (name === 'BOOLEAN') return `lower(${value}) IN ('true', 'false')`
+  if (name === 'DATE') return prints
+  if (name === 'TIMESTAMP') return `(regexp_full_match(${value}, '${isoTime}') AND ${cast} IS NOT NULL)`
+  if (name === 'TIMESTAMP WITH TIME ZONE')
+    return `(regexp_full_match(${value}, '${isoTime}(Z|[+-][0-9]{2}(:[0-9]{2})?)') AND ${cast} IS NOT NULL)`
+  if (name === 'JSON') return `json_valid(${value})`
+  return `${cast} IS NOT NULL`
+}
+
+const isoTime = '[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,6}0*)?)?)?'
+
+/** True when two type names mean the same type. */
+export const sameType = (a: string, b: string): boolean => canonicalType(a) === canonicalType(b)
+
+const isText = (type: string): boolean => canonicalType(type) === 'VARCHAR'
+
+/** The engine's own spelling of a type. */
+export function canonicalType(type: string): string {
+  const name = type
+    .trim()
+    .toUpperCase()
+    .replace(/\s+/g, ' ')
+    .replace(/\s*([(),])\s*/g, '$1')
+  const aliases: Record<string, string> = {
+    TEXT: 'VARCHAR',
+    STRING: 'VARCHAR',
+    INT: 'INTEGER',
+    INT4: 'INTEGER',
+    INT8: 'BIGINT',
+    LONG: 'BIGINT',
+    BOOL: 'BOOLEAN',
+    REAL: 'FLOAT',
+    FLOAT8: 'DOUBLE',
+    NUMERIC: 'DECIMAL(18,3)',
+    DECIMAL: 'DECIMAL(18,3)',
+    TIMESTAMPTZ: 'TIMESTAMP WITH TIME ZONE',
+    DATETIME: 'TIMESTAMP',
+  }
+  return aliases[name] ?? name.replace(/^NUMERIC\(/, 'DECIMAL(').replace(/^DECIMAL\((\d+)\)$/, 'DECIMAL($1,0)')
+}
+
+const sqlText = (text: string): string => `'${text.replaceAll("'", "''")}'`

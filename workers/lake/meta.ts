@@ -1,0 +1,59 @@
+import type { Connection } from './connection.ts'
+import { literal, quoted, versionsOf } from './names.ts'
+
+const tables = [
+  `CREATE SCHEMA IF NOT EXISTS lake.raw`,
+  // One row per load that is done; it commits with the rows of the load, and answers for it when the step is repeated.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_load_receipts (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, cycle INTEGER NOT NULL, table_name VARCHAR NOT NULL, fence UBIGINT NOT NULL,
+     counts JSON NOT NULL, completed_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (run_id, step_key, cycle))`,
+  // Rows that did not get in (or failed a check): where they stood, what is wrong, and the row itself.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_rejected_rows (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, source_file VARCHAR, line BIGINT,
+     column_name VARCHAR, code VARCHAR NOT NULL, reason VARCHAR NOT NULL, raw VARCHAR, rejected_at TIMESTAMPTZ NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_quality_metrics (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, measured_at TIMESTAMPTZ NOT NULL,
+     score DOUBLE NOT NULL, row_count BIGINT NOT NULL, checks BIGINT NOT NULL, failed BIGINT NOT NULL, details JSON)`,
+  // What kind each table is: which mode made it, and by which key its versions are told apart.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_tables (
+     table_name VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, business_key VARCHAR[], created_at TIMESTAMPTZ NOT NULL)`,
+]
+
+/** Makes the lake's own tables when they are not there. */
+export async function ensureMeta(connection: Connection): Promise<void> {
+  for (const sql of tables) await connection.run(sql)
+  const [log] = await connection.rows(
+    `SELECT 1 FROM duckdb_views() WHERE database_name = 'lake' AND view_name = 'x_meta_change_log'`,
+  )
+  if (!log) await refreshChangeLog(connection)
+}
+
+/** Makes `x_meta_change_log` anew: every version of every versioned table, with the hash before and after. */
+export async function refreshChangeLog(connection: Connection): Promise<void> {
+  const versioned = await connection.rows(
+    `SELECT table_name FROM lake.raw.x_meta_tables WHERE kind = 'versioned' ORDER BY table_name`,
+  )
+  const parts = versioned.map((row) => changesOf(String(row['table_name'])))
+  const body = parts.length > 0 ? parts.join(' UNION ALL ') : `SELECT * FROM (${emptyLog}) WHERE false`
+  await connection.run(`CREATE OR REPLACE VIEW lake.raw.x_meta_change_log AS ${body}`)
+}
+
+const emptyLog = `SELECT ''::VARCHAR AS table_name, ''::VARCHAR AS org_id, ''::VARCHAR AS composite_key, 0 AS old_version,
+  0 AS new_version, ''::VARCHAR AS change_type, NULL::VARCHAR[] AS changed_fields, ''::VARCHAR AS changed_by_user_id,
+  now() AS changed_at, ''::BLOB AS old_data_hash, ''::BLOB AS new_data_hash, ''::VARCHAR AS source_file, ''::VARCHAR AS run_id`
+
+function changesOf(table: string): string {
+  return `SELECT ${literal(table)} AS table_name, org_id, composite_key, previous_version AS old_version,
+    version AS new_version, change_type, changed_fields, changed_by_user_id, last_modified AS changed_at,
+    lag(data_hash) OVER (PARTITION BY composite_key ORDER BY version) AS old_data_hash, data_hash AS new_data_hash,
+    source_file, run_id FROM ${versionsOf(table)}`
+}
+
+/** Makes the two views of a versioned table anew: all columns of the current rows, and the business columns alone. */
+export async function refreshViews(connection: Connection, table: string, businessColumns: string[]): Promise<void> {
+  const current = `${versionsOf(table)} WHERE is_current AND NOT is_deleted`
+  await connection.run(`CREATE OR REPLACE VIEW lake.raw.${quoted(`${table}_current`)} AS SELECT * FROM ${current}`)
+  await connection.run(
+    `CREATE OR REPLACE VIEW lake.main.${quoted(table)} AS SELECT ${businessColumns.map(quoted).join(', ')} FROM ${current}`,
+  )
+}

@@ -1,0 +1,130 @@
+import { mkdir, realpath } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { DuckDBInstance } from '@duckdb/node-api'
+import { AppError } from '../../shared/errors.ts'
+import { throwIfAborted } from '../aborted.ts'
+import type { ProcessLimits } from '../define.ts'
+import { type Connection, wrapConnection } from './connection.ts'
+import { lakeError } from './error.ts'
+import { ensureMeta } from './meta.ts'
+import { literal } from './names.ts'
+
+/**
+ * A tenant's tables: one DuckDB file, attached `AS lake`.
+ *
+ * - `lake.raw.<t>` keeps every version of every row of a versioned table, `lake.raw.<t>_current` those that are current
+ *   and not deleted, with all columns.
+ * - `lake.main.<t>` is what tenant SQL finds as `<t>`: for a versioned table a view of the current rows with the
+ *   business columns only, else (modes append and replace, results of `sql.transform`) a plain table.
+ * - `lake.raw.x_meta_*` hold receipts, rejected rows, quality metrics and the change log.
+ */
+export type Lake = {
+  /** A connection for our own SQL, which names every table in full. The signal interrupts it. */
+  connect(signal: AbortSignal): Promise<Connection>
+  /**
+   * A connection for SQL of the tenant: names are looked up in `lake.main`, then `lake.raw`. What runs on it must have
+   * passed `checkStatement`.
+   */
+  connectForTenant(signal: AbortSignal): Promise<Connection>
+  /** Writes the log into the file and closes it. Open connections are closed. Safe to call twice. */
+  close(): Promise<void>
+}
+
+/** Where a lake and the files it may touch stand. All folders belong to one tenant. */
+export type LakePlace = {
+  file: string
+  /** The tenant's folder. */
+  filesRoot: string
+  /** Scratch space of the tenant's process; DuckDB spills into `spill` below it. */
+  workRoot: string
+  limits: ProcessLimits
+}
+
+// DuckDB counts only what its buffer manager holds; Node, results and allocator slack came to 0.45 GB above a limit of 1 GB.
+const engineShare = 0.6
+
+/**
+ * Opens a tenant's lake and makes it when it is not there. DuckDB gets 60 % of the process's memory, spills up to
+ * `diskBytes`, reaches no network and no file outside `filesRoot` and `workRoot`, and no later statement can change that.
+ * Rows come out in no order of their own (`preserve_insertion_order` is off: it costs 40 % of a load): where order
+ * matters, a query says so. Throws CONFLICT (retry later) when another process has the file, DISK_FULL, or INTERNAL.
+ */
+export async function openLake(place: LakePlace): Promise<Lake> {
+  const spill = `${place.workRoot}/spill`
+  await Promise.all([
+    mkdir(dirname(place.file), { recursive: true, mode: 0o700 }),
+    mkdir(place.filesRoot, { recursive: true, mode: 0o700 }),
+    mkdir(spill, { recursive: true, mode: 0o700 }),
+  ])
+  const [files, work] = await Promise.all([realpath(place.filesRoot), realpath(place.workRoot)])
+  const memoryMiB = Math.max(128, Math.floor((place.limits.memoryBytes * engineShare) / 2 ** 20))
+  const instance = await DuckDBInstance.create(':memory:', {
+    threads: String(place.limits.threads),
+    memory_limit: `${memoryMiB}MiB`,
+    preserve_insertion_order: 'false',
+    autoinstall_known_extensions: 'false',
+    autoload_known_extensions: 'false',
+    allow_community_extensions: 'false',
+  })
+  const open = new Set<Connection>()
+  try {
+    const first = await instance.connect()
+    // ATTACH and the folders come before the door closes; the lock comes last.
+    const settings = [
+      `SET temp_directory = ${literal(spill)}`,
+      `SET max_temp_directory_size = '${Math.max(1, Math.floor(place.limits.diskBytes / 2 ** 20))}MiB'`,
+      `SET TimeZone = 'UTC'`,
+      `ATTACH ${literal(place.file)} AS lake`,
+      `SET allowed_directories = [${literal(`${files}/`)}, ${literal(`${work}/`)}]`,
+      `SET enable_external_access = false`,
+      `SET lock_configuration = true`,
+    ]
+    for (const setting of settings) await first.run(setting)
+    await ensureMeta(wrapConnection(first, new AbortController().signal, () => {}))
+    first.closeSync()
+  } catch (error) {
+    instance.closeSync()
+    throw openError(error)
+  }
+
+  let closed = false
+  async function connect(signal: AbortSignal): Promise<Connection> {
+    throwIfAborted(signal)
+    if (closed) throw new AppError('UNAVAILABLE', "The tenant's tables are being closed.")
+    const connection = wrapConnection(await instance.connect(), signal, () => open.delete(connection))
+    open.add(connection)
+    return connection
+  }
+
+  return {
+    connect,
+    async connectForTenant(signal) {
+      const connection = await connect(signal)
+      await connection.run(`SET search_path = 'lake.main,lake.raw'`)
+      return connection
+    },
+    async close() {
+      if (closed) return
+      closed = true
+      for (const connection of open) connection.close()
+      const last = await instance.connect()
+      try {
+        await last.run('CHECKPOINT lake')
+        await last.run('DETACH lake')
+      } finally {
+        last.closeSync()
+        instance.closeSync()
+      }
+    },
+  }
+}
+
+function openError(error: unknown): AppError {
+  const text = error instanceof Error ? error.message : ''
+  if (/Could not set lock|already (open|attached)/i.test(text))
+    return new AppError('CONFLICT', "The tenant's tables are in use by another process.", {
+      retry: 'later',
+      cause: error,
+    })
+  return lakeError(error)
+}

@@ -1,0 +1,67 @@
+import type { Column } from '../define.ts'
+import type { Connection } from './connection.ts'
+import { quoted } from './names.ts'
+import { fileShift, rawText } from './staging.ts'
+
+/** Where to look for rows that have no key of their own. */
+export type KeyCheck = {
+  relation: string
+  columns: readonly Column[]
+  keys: readonly Column[]
+  /**
+   * `__row` for staged rows, which have an order: the last one with a key is kept. `rowid` for rows that came over
+   * several threads: the one with the greatest stored hash is kept, the same one in every attempt.
+   */
+  place: '__row' | 'rowid'
+  /** The table to take the rows out of; a staging needs none, its relation leaves out what is rejected. */
+  deleteFrom?: string
+}
+
+/** Rejects rows whose business key is NULL in part, and all rows but one of each key. Gives their number. */
+export async function rejectKeys(connection: Connection, check: KeyCheck): Promise<number> {
+  const noKey = check.keys.map(({ name }) => `${quoted(name)} IS NULL`).join(' OR ')
+  const hash = `hash(${check.keys.map(({ name }) => quoted(name)).join(', ')})`
+  // Eight bytes a row instead of the keys; two keys that share a hash are told apart below.
+  const [found] = await connection.rows(
+    `SELECT (SELECT count(*) FROM ${check.relation} WHERE ${noKey})::BIGINT AS without,
+       (SELECT count(*) FROM (SELECT ${hash} FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1))::BIGINT AS repeated`,
+  )
+  let rejected = 0
+  if (Number(found?.['without']) > 0) rejected += await rejectWithout(connection, check, noKey)
+  if (Number(found?.['repeated']) > 0) rejected += await rejectRepeated(connection, check, hash)
+  return rejected
+}
+
+async function rejectWithout(connection: Connection, check: KeyCheck, noKey: string): Promise<number> {
+  const names = check.keys.map(({ name }) => `WHEN ${quoted(name)} IS NULL THEN ${text(name)}`).join(' ')
+  const rows = await connection.run(
+    `INSERT INTO rejected SELECT ${place(check)}, NULL, NULL, NULL, CASE ${names} END, 'KEY_NULL',
+       'a part of the business key is missing', ${rawText(check.columns)} FROM ${check.relation} WHERE ${noKey}`,
+  )
+  if (check.deleteFrom) await connection.run(`DELETE FROM ${check.deleteFrom} WHERE ${noKey}`)
+  return rows
+}
+
+async function rejectRepeated(connection: Connection, check: KeyCheck, hash: string): Promise<number> {
+  const keys = check.keys.map(({ name }) => quoted(name)).join(', ')
+  const order = check.place === '__row' ? '__row DESC' : 'data_hash DESC, rowid DESC'
+  await connection.run(
+    `CREATE OR REPLACE TEMP TABLE repeated AS
+     WITH shared AS (SELECT ${hash} AS h FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1)
+     SELECT ${check.place} AS place FROM ${check.relation} WHERE ${hash} IN (SELECT h FROM shared)
+     QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${order}) > 1`,
+  )
+  const rows = await connection.run(
+    `INSERT INTO rejected SELECT ${place(check)}, NULL, NULL, NULL, ${text(check.keys[0]?.name ?? '')}, 'KEY_DUPLICATE',
+       'another row of this load has the same business key', ${rawText(check.columns)} FROM ${check.relation}
+     WHERE ${check.place} IN (SELECT place FROM repeated)`,
+  )
+  if (check.deleteFrom)
+    await connection.run(`DELETE FROM ${check.deleteFrom} WHERE rowid IN (SELECT place FROM repeated)`)
+  await connection.run(`DROP TABLE repeated`)
+  return rows
+}
+
+const place = (check: KeyCheck): string => (check.place === '__row' ? `__row >> ${fileShift}, __row` : 'NULL, NULL')
+
+const text = (value: string): string => `'${value.replaceAll("'", "''")}'`

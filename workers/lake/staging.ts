@@ -1,0 +1,84 @@
+import type { Column } from '../define.ts'
+import type { Connection } from './connection.ts'
+import { literal, quoted } from './names.ts'
+import type { Attempt } from './receipt.ts'
+
+/**
+ * Rows that were read into a temporary table of a connection and are not yet in a table of the lake.
+ * `relation` is SQL for them: `columns` and `__row`, a unique BIGINT that grows with the place in the source; its upper
+ * bits (`>> 40`) are the number of the file. Rows that are no good stand in `rejected` of the same connection.
+ */
+export type Staging = {
+  columns: Column[]
+  /** Text columns whose type the values may decide; the text of the others is a text in the source. */
+  untyped: string[]
+  relation: string
+  /** Tenant-relative names of the files, by number; empty when the source has none. */
+  files: string[]
+  /** Gives every row of `rejected` its line, as far as the format has lines. Called once, and only when there are any. */
+  locate(): Promise<void>
+}
+
+/** Rows of one file are numbered from 1 above this shift. */
+export const fileShift = 40
+
+/** Makes the empty table `rejected`, where a load collects what does not get in. */
+export async function openRejected(connection: Connection): Promise<void> {
+  await connection.run(
+    `CREATE OR REPLACE TEMP TABLE rejected (file INTEGER, __row BIGINT, byte_start BIGINT, byte_length BIGINT,
+       line BIGINT, column_name VARCHAR, code VARCHAR, reason VARCHAR, raw VARCHAR)`,
+  )
+}
+
+/** How many rows were rejected so far. */
+export async function countRejected(connection: Connection): Promise<number> {
+  const [row] = await connection.rows(`SELECT count(*)::INTEGER AS n FROM rejected`)
+  return Number(row?.['n'])
+}
+
+/** SQL for a row of the staging as JSON text, at most 8,192 characters. */
+export const rawText = (columns: readonly Column[], alias = ''): string =>
+  `left(to_json(struct_pack(${columns
+    .map(({ name }) => `${quoted(name)} := ${alias}${quoted(name)}::VARCHAR`)
+    .join(', ')}))::VARCHAR, 8192)`
+
+/** SQL for the name of the file that a row came from. */
+export const fileOf = (files: readonly string[], row: string): string =>
+  files.length === 0
+    ? 'NULL::VARCHAR'
+    : files.length === 1
+      ? literal(files[0] ?? '')
+      : `[${files.map(literal).join(', ')}][(${row} >> ${fileShift}) + 1]`
+
+/** Moves what was rejected into `x_meta_rejected_rows`, with lines, and gives their number. */
+export async function quarantine(
+  connection: Connection,
+  attempt: Attempt,
+  table: string,
+  staging: Pick<Staging, 'files' | 'locate'>,
+): Promise<number> {
+  const rejected = await countRejected(connection)
+  if (rejected === 0) return 0
+  await staging.locate()
+  const names = staging.files.length > 0 ? `[${staging.files.map(literal).join(', ')}][file + 1]` : 'NULL'
+  await connection.run(
+    `INSERT INTO lake.raw.x_meta_rejected_rows
+     SELECT $1, $2, $3, ${names}, line, column_name, code, reason, raw, now() FROM rejected`,
+    [attempt.runId, attempt.stepKey, table],
+  )
+  return rejected
+}
+
+/** The same rows under other column names. `renames` maps old names to new ones, in whatever case. */
+export function renameColumns(staging: Staging, renames: Readonly<Record<string, string>>): Staging {
+  const wanted = new Map(Object.entries(renames).map(([from, to]) => [from.toLowerCase(), to]))
+  if (wanted.size === 0) return staging
+  const renamed = (name: string): string => wanted.get(name.toLowerCase()) ?? name
+  const list = staging.columns.map(({ name }) => `${quoted(name)} AS ${quoted(renamed(name))}`)
+  return {
+    ...staging,
+    columns: staging.columns.map(({ name, type }) => ({ name: renamed(name), type })),
+    untyped: staging.untyped.map(renamed),
+    relation: `(SELECT ${list.join(', ')}, __row FROM ${staging.relation})`,
+  }
+}

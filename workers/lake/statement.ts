@@ -1,0 +1,163 @@
+import { AppError } from '../../shared/errors.ts'
+import type { BoundSql, Column } from '../define.ts'
+import type { Connection } from './connection.ts'
+import { resourceError, scrubbed } from './error.ts'
+
+/** One SELECT of the tenant that was looked through: `text` can stand in brackets inside a statement of ours. */
+export type Statement = BoundSql & { columns: Column[] }
+
+// Table functions reach files, settings and SQL in strings; only those that make rows out of their arguments are let in.
+const tableFunctions = new Set(['range', 'generate_series', 'unnest', 'repeat', 'repeat_row', 'json_each', 'json_tree'])
+
+// Scalar functions that tell about the machine, write to the engine's log, wait, or are not the same twice in one run.
+const deniedFunctions =
+  /^(getenv|current_setting|write_log|sleep_ms|pg_sleep|setseed|nextval|currval|json_execute_serialized_sql|current_query|pg_get_viewdef|in_search_path|parse_duckdb_log_message|stats)$/
+
+const maxLength = 200_000
+
+/**
+ * Looks through SQL of the tenant: exactly one SELECT, from tables of this lake only, with no table function but those
+ * that read nothing, prepared on the sandboxed connection. Throws SQL_NOT_ALLOWED, TABLE_MISSING, or SQL_INVALID with
+ * the engine's message, which then holds no path of the machine.
+ */
+export async function checkStatement(connection: Connection, sql: BoundSql): Promise<Statement> {
+  if (sql.text.length > maxLength) throw new AppError('SQL_INVALID', 'The statement is longer than 200,000 characters.')
+  const { tree, text } = await parse(connection, sql.text)
+  const seen = collect(tree)
+  for (const name of seen.functions)
+    if (deniedFunctions.test(name)) throw notAllowed(`The function ${name} is not available.`)
+  for (const name of seen.tableFunctions)
+    if (!tableFunctions.has(name)) throw notAllowed(`The table function ${name} is not available.`)
+  if (seen.refused) throw notAllowed(seen.refused)
+  await checkTables(connection, seen)
+  try {
+    const { columns } = await connection.prepare(`SELECT * FROM (\n${text}\n)`)
+    return { text, values: sql.values, columns }
+  } catch (error) {
+    throw sqlError(error)
+  }
+}
+
+/** An error of running a tenant's statement: SQL_INVALID with a message that is safe to show, or what the engine lacked. */
+export function sqlError(error: unknown): AppError {
+  const inner = error instanceof AppError && error.code === 'INTERNAL' ? error.cause : error
+  if (inner instanceof AppError) return inner
+  return resourceError(inner) ?? new AppError('SQL_INVALID', scrubbed(inner), { cause: inner })
+}
+
+async function parse(connection: Connection, text: string): Promise<{ tree: Tree; text: string }> {
+  const serialized = await serialize(connection, text)
+  const tree = JSON.parse(serialized) as Tree // the engine wrote it
+  if (tree['error'] === true) {
+    const message = String(tree['error_message'] ?? '')
+    if (tree['error_type'] === 'not implemented') throw notAllowed('Only SELECT statements can be used here.')
+    throw new AppError('SQL_INVALID', scrubbed(message))
+  }
+  const statements = tree['statements']
+  if (!Array.isArray(statements) || statements.length !== 1)
+    throw notAllowed('A step runs exactly one statement; this text has none or several.')
+  // A trailing semicolon or comment would swallow the bracket that follows, so such a text is taken as the engine writes it.
+  if (!/;|--|\/\*/.test(text)) return { tree, text }
+  const [row] = await connection.rows(`SELECT json_deserialize_sql(json_serialize_sql($1::VARCHAR)) AS text`, [text])
+  const canonical = String(row?.['text'])
+  if (withoutPlaces(await serialize(connection, canonical)) !== withoutPlaces(serialized))
+    throw new AppError('SQL_INVALID', 'Remove the comments and semicolons of this statement.')
+  return { tree, text: canonical }
+}
+
+async function serialize(connection: Connection, text: string): Promise<string> {
+  const [row] = await connection.rows(
+    `SELECT json_serialize_sql($1::VARCHAR, skip_null := true, skip_empty := true)::VARCHAR AS tree`,
+    [text],
+  )
+  return String(row?.['tree'])
+}
+
+const withoutPlaces = (tree: string): string => tree.replace(/"query_location":\d+,?/g, '')
+
+type Tree = { [key: string]: unknown }
+type Seen = {
+  functions: Set<string>
+  tableFunctions: Set<string>
+  tables: { catalog: string; schema: string; name: string }[]
+  commonTables: Set<string>
+  refused: string | undefined
+}
+
+function collect(tree: Tree): Seen {
+  const seen: Seen = {
+    functions: new Set(),
+    tableFunctions: new Set(),
+    tables: [],
+    commonTables: new Set(),
+    refused: undefined,
+  }
+  const waiting: unknown[] = [tree]
+  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
+    if (Array.isArray(node)) {
+      waiting.push(...node)
+      continue
+    }
+    if (typeof node !== 'object' || node === null) continue
+    const object = node as Tree // plain JSON
+    note(object, seen)
+    for (const [key, value] of Object.entries(object)) {
+      // The function of a table function is judged by the stricter list; its arguments are looked at as all others are.
+      if (object['type'] === 'TABLE_FUNCTION' && key === 'function') waiting.push((value as Tree)['children'])
+      else if (value !== undefined) waiting.push(value)
+    }
+  }
+  return seen
+}
+
+function note(object: Tree, seen: Seen): void {
+  switch (object['type']) {
+    case 'FUNCTION':
+    case 'WINDOW_AGGREGATE':
+      if (typeof object['function_name'] === 'string') seen.functions.add(object['function_name'].toLowerCase())
+      return
+    case 'TABLE_FUNCTION': {
+      const called = object['function'] as Tree | undefined // the parser's own form
+      seen.tableFunctions.add(String(called?.['function_name']).toLowerCase())
+      return
+    }
+    case 'BASE_TABLE':
+      seen.tables.push({
+        catalog: String(object['catalog_name'] ?? '').toLowerCase(),
+        schema: String(object['schema_name'] ?? '').toLowerCase(),
+        name: String(object['table_name']).toLowerCase(),
+      })
+      return
+    case 'SHOW_REF':
+      seen.refused = 'DESCRIBE, SHOW and SUMMARIZE are not available.'
+      return
+  }
+  const common = object['cte_map'] as { map?: { key: string }[] } | undefined // the parser's own form
+  for (const entry of common?.map ?? []) seen.commonTables.add(entry.key.toLowerCase())
+}
+
+// A name that is in no catalog would be tried as a file, and one that is in the engine's own tells paths: so every name
+// must be a table of the lake, or a common table expression that hides neither.
+async function checkTables(connection: Connection, seen: Seen): Promise<void> {
+  const known = new Set<string>()
+  const engine = new Set<string>()
+  const rows = await connection.rows(
+    `SELECT database_name AS d, schema_name AS s, lower(table_name) AS n FROM duckdb_tables() WHERE database_name = 'lake'
+     UNION ALL SELECT database_name, schema_name, lower(view_name) FROM duckdb_views()`,
+  )
+  for (const row of rows)
+    if (row['d'] === 'lake') known.add(`${String(row['s'])}.${String(row['n'])}`)
+    else engine.add(String(row['n']))
+  for (const name of seen.commonTables)
+    if (!/^[a-z_][a-z0-9_]*$/.test(name) || engine.has(name))
+      throw notAllowed(`The name ${JSON.stringify(name)} cannot be used for a WITH query.`)
+  for (const table of seen.tables) {
+    // Two parts may be catalog and table: `lake.customers`.
+    const schemas = table.schema && table.schema !== 'lake' ? [table.schema] : ['main', 'raw']
+    if (table.catalog === '' && table.schema === '' && seen.commonTables.has(table.name)) continue
+    if (!['', 'lake'].includes(table.catalog) || !schemas.some((schema) => known.has(`${schema}.${table.name}`)))
+      throw new AppError('TABLE_MISSING', `There is no table ${JSON.stringify(table.name)} in this tenant's lake.`)
+  }
+}
+
+const notAllowed = (message: string): AppError => new AppError('SQL_NOT_ALLOWED', message)

@@ -1,0 +1,29 @@
+import type { Column } from '../define.ts'
+import type { Connection } from './connection.ts'
+import { quoted } from './names.ts'
+import type { Staging } from './staging.ts'
+
+/** Rows that can be read once, with their types, piece by piece, as they come from a source. */
+export type Stream = {
+  columns: Column[]
+  /** Each `relation` is SQL for some of the rows. `loaded` is called when they are in, and says how many they were. */
+  batches: AsyncIterable<{ relation: string; file?: string; loaded(rows: number): Promise<void> }>
+}
+
+/** Puts a stream into the temporary table `staged`, so that it can be read twice. */
+export async function stageStream(connection: Connection, stream: Stream): Promise<Staging> {
+  const list = stream.columns.map((column) => `${quoted(column.name)} ${column.type}`).join(', ')
+  const names = stream.columns.map((column) => quoted(column.name)).join(', ')
+  await connection.run(`CREATE OR REPLACE TEMP TABLE staged (${list})`)
+  for await (const batch of stream.batches) {
+    const rows = await connection.run(`INSERT INTO staged SELECT ${names} FROM ${batch.relation}`)
+    await batch.loaded(rows)
+  }
+  return {
+    columns: stream.columns,
+    untyped: [],
+    relation: `(SELECT s.*, s.rowid AS __row FROM temp.staged s ANTI JOIN rejected r ON s.rowid = r.__row)`,
+    files: [],
+    locate: async () => {},
+  }
+}
