@@ -57,7 +57,7 @@ export async function bundleFaults(root: string, entry: string): Promise<string[
     cwd: root,
     platform: 'browser',
     logLevel: 'silent',
-    external: /^(node|cloudflare):/,
+    external: /^cloudflare:/,
     resolve: { conditionNames: ['workerd', 'worker', 'browser', 'import', 'default'] },
     plugins: [
       {

@@ -13,7 +13,7 @@ export const builtInNames = [
 /** A built-in name. */
 export type BuiltInName = (typeof builtInNames)[number]
 
-/** Built-ins that stay the same from run to run: all that `pipeline_id`, `description` and `labels` may use. */
+/** Built-ins that stay the same from run to run: all that `pipeline_id` may use. */
 export const stableNames: readonly BuiltInName[] = ['tenant_id', 'admin_email', 'company_name']
 
 /** What `{failure.<name>}` may name, in steps with `trigger: on_failure`. */

@@ -30,9 +30,8 @@ export function checkPlaceholders(pipeline: Pipeline, catalog: Catalog, report: 
     Object.entries(pipeline.parameters).map(([name, { default: value }]) => [name, value]),
   )
   return [
-    ...Object.entries({ pipeline_id, description, labels }).flatMap(([key, part]) =>
-      texts(part, [key], stable, report),
-    ),
+    ...texts(pipeline_id, ['pipeline_id'], stable, report),
+    ...texts({ description, labels }, [], all, report),
     ...texts(variables, ['variables'], given, report),
     ...Object.entries(defaults).flatMap(([name, value]) =>
       texts(value, ['parameters', name, 'default'], literal, report),

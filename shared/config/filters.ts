@@ -45,11 +45,12 @@ const filters: { readonly [name: string]: Kind | undefined } = Object.assign(Obj
 
 const isText = (value: Value): boolean => typeof value === 'string' || typeof value === 'number'
 
-// 'Größe & Co' -> 'grosse_co'-like: ASCII that can stand in a path or an identifier.
+// 'Größe & Co' is 'grosse_co': ASCII that can stand in a path or a name. Upper case first, since only that spells ß as SS.
 function slug(text: string): string {
   return text
     .normalize('NFKD')
     .replaceAll(/\p{M}/gu, '')
+    .toUpperCase()
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '_')
     .replaceAll(/^_|_$/g, '')
