@@ -23,8 +23,11 @@ export type ProcessLimits = { memoryBytes: number; threads: number; diskBytes: n
 export type StepContext = {
   tenant: { id: string; companyName: string; adminEmail: string }
   run: { id: string; pipelineId: string; trigger: string; actor: string }
-  /** `fence` grows with every claim of any step: the newer attempt has the greater one. */
-  step: { key: string; attempt: number; fence: bigint }
+  /**
+   * `fence` grows with every claim of any step: the newer attempt has the greater one. `cycle` counts how often the step
+   * was run again after it had succeeded: a repeat of one cycle ends in the same rows, a new cycle does the work anew.
+   */
+  step: { key: string; attempt: number; cycle: number; fence: bigint }
   /** The tenant's tables. */
   lake: Lake
   /** The tenant's folder; every path of a pipeline is relative to it. */

@@ -43,7 +43,7 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
           trigger: row.run.triggerKind,
           actor: row.run.requestedBy,
         },
-        step: { key: claim.stepKey, attempt: claim.attempt, fence: claim.fence },
+        step: { key: claim.stepKey, attempt: claim.attempt, cycle: row.step.cycle, fence: claim.fence },
         settings,
         values: values.all,
         secret: await openCredential(tx, ports, claim, row.step.credential),

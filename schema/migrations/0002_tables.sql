@@ -176,6 +176,7 @@ create table app.run_step (
   timeout_ms bigint not null,
   allow_failure boolean not null,
   release_count int not null default 0,
+  cycle int not null default 0,
   priority smallint not null default 0,
   ready_at timestamptz,
   lease_owner text,

@@ -394,7 +394,7 @@ begin
     exit when v_more is null;
     v_set := v_set || v_more;
   end loop;
-  update app.run_step x set attempt = 0, release_count = 0, error = null, result = null, progress = null, ready_at = null,
+  update app.run_step x set cycle = x.cycle + (x.state = 'succeeded')::int, attempt = 0, release_count = 0, error = null, result = null, progress = null, ready_at = null,
       started_at = null, finished_at = null, fence = null, lease_owner = null, lease_until = null, state = 'blocked',
       unmet = (select count(*) from unnest(x.needs) n where n = any (v_set)),
       up_failed = (select count(*) from app.run_step u where u.tenant_id = v_tenant and u.run_id = p_run and u.step_key = any (x.needs)

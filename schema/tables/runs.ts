@@ -63,6 +63,8 @@ export const runStep = app.table(
     timeoutMs: bigint('timeout_ms', { mode: 'number' }).notNull(),
     allowFailure: boolean('allow_failure').notNull(),
     releaseCount: integer('release_count').notNull().default(0),
+    /** How often it was run again after it had succeeded: what it did before does not count for the new cycle. */
+    cycle: integer().notNull().default(0),
     priority: smallint().notNull().default(0),
     readyAt: at('ready_at'),
     leaseOwner: text('lease_owner'),

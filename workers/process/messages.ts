@@ -16,7 +16,7 @@ export type Job = {
   id: string
   psType: string
   run: { id: string; pipelineId: string; trigger: string; actor: string }
-  step: { key: string; attempt: number; fence: bigint }
+  step: { key: string; attempt: number; cycle: number; fence: bigint }
   settings: Record<string, unknown>
   values: Record<string, OutputValue>
   /** The opened credential, or null when the step names none. It lives in this message and in the processor's hands. */
