@@ -5,6 +5,9 @@ import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import sqlTransform from './sql/transform.ts'
+import tenantProvisionFolders from './tenant/provision_folders.ts'
+import tenantProvisionLake from './tenant/provision_lake.ts'
+import tenantProvisionRemote from './tenant/provision_remote.ts'
 import sftpUpload from './transfer/sftp_upload.ts'
 
 /** Every processor of the product, sorted by type. */
@@ -15,5 +18,8 @@ export const processors: readonly Processor[] = [
   fileIngest,
   emailNotification,
   sqlTransform,
+  tenantProvisionFolders,
+  tenantProvisionLake,
+  tenantProvisionRemote,
   sftpUpload,
 ]

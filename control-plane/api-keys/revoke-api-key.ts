@@ -1,0 +1,22 @@
+import { and, eq } from 'drizzle-orm'
+import { apiKey } from '../../schema/tables/index.ts'
+import { audit } from '../../shared/audit.ts'
+import { withTenant } from '../../shared/db/db.ts'
+import { AppError } from '../../shared/errors.ts'
+import { authOf, type Context } from '../context.ts'
+import type { ApiKeyRow } from './graphql.ts'
+
+/** Refuses a key from now on. A repeat answers the key and changes nothing. Throws NOT_FOUND. */
+export function revokeApiKey(context: Context, tenantId: string, id: string): Promise<ApiKeyRow> {
+  const { actor } = authOf(context)
+  const isKey = and(eq(apiKey.tenantId, tenantId), eq(apiKey.id, id))
+  return withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
+    const [found] = await tx.select().from(apiKey).where(isKey).for('update')
+    if (!found) throw new AppError('NOT_FOUND', 'There is no such key.')
+    if (found.revokedAt !== null) return found
+    const revokedAt = context.ports.clock.now()
+    await tx.update(apiKey).set({ revokedAt }).where(isKey)
+    await audit(tx, { tenantId, actor, action: 'api_key.revoked', target: id, requestId: context.requestId })
+    return { ...found, revokedAt }
+  })
+}

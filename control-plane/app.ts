@@ -1,0 +1,181 @@
+import { NoSchemaIntrospectionCustomRule } from 'graphql'
+import { createYoga, mapAsyncIterator, type Plugin } from 'graphql-yoga'
+import { AppError } from '../shared/errors.ts'
+import { newId } from '../shared/ids.ts'
+import { describeError } from '../shared/log.ts'
+import type { Ports } from '../shared/ports.ts'
+import { authenticate, keyUse } from './auth/api-key.ts'
+import type { Context, Waits } from './context.ts'
+import { publicError } from './graphql/errors.ts'
+import { limits, withinLimits } from './graphql/limits.ts'
+import { schema } from './graphql/schema.ts'
+import { withEventIds } from './http/event-ids.ts'
+import { withBody } from './http/read-body.ts'
+
+/** How the API is put up. */
+export type AppOptions = {
+  /** What a request works with; `close` is called when its answer is out and its later work done. */
+  ports: (request: Request) => Promise<{ ports: Ports; close?: () => Promise<void> }>
+  /** GraphiQL, and answers to requests without a key. */
+  development: boolean
+  /** Origins of browsers that may call, in full: `https://console.example`. */
+  allowedOrigins: string[]
+  /** Milliseconds; default: 30 s for provisioning, streams of 5 minutes. */
+  waits?: Partial<Waits>
+}
+
+/** What the host lends to one request. */
+export type Host = { waitUntil?: (work: Promise<unknown>) => void }
+
+/** The control plane as one fetch handler: `/graphql` and `/healthz`, the same on Workers, Deno and Node. */
+export type App = { fetch(request: Request, host?: Host): Promise<Response> }
+
+/** Puts up the API. It keeps no state between requests but a memory of which keys were noted as used. */
+export function createApp(options: AppOptions): App {
+  const noteUse = keyUse()
+  const waits: Waits = { provisionMs: 30_000, streamMs: 300_000, ...options.waits }
+  const yoga = createYoga<Context>({
+    schema,
+    graphqlEndpoint: '/graphql',
+    graphiql: options.development,
+    landingPage: false,
+    batching: false,
+    multipart: false,
+    logging: false,
+    maskedErrors: false,
+    cors: options.allowedOrigins.length > 0 ? corsFor(options.allowedOrigins) : false,
+    plugins: [documentRules(options.development), publicResults],
+  })
+
+  return {
+    async fetch(request, host = {}) {
+      const requestId = newId('request')
+      const { pathname } = new URL(request.url)
+      if (pathname === '/healthz') return Response.json({ status: 'ok' })
+      if (pathname !== '/graphql') return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
+      if (request.method === 'OPTIONS') {
+        // The CORS plugin answers before anything reads the context: a preflight costs no database.
+        return options.allowedOrigins.length > 0
+          ? yoga.fetch(request, {} as Context)
+          : new Response(null, { status: 204 })
+      }
+      try {
+        return await answerGraphql(request, requestId, host)
+      } catch (error) {
+        if (error instanceof AppError) return refuse(error, requestId)
+        throw error
+      }
+    },
+  }
+
+  async function answerGraphql(request: Request, requestId: string, host: Host): Promise<Response> {
+    if (request.method === 'POST') refuseOtherThanJson(request)
+    const whole = await withBody(request, limits.bodyBytes)
+    const { ports, close } = await options.ports(request)
+    const laterWork: Promise<void>[] = []
+    const gone = new AbortController()
+    const context: Context = {
+      ports,
+      requestId,
+      auth: undefined,
+      refusal: undefined,
+      waits,
+      lastEventId: lastEventId(request),
+      event: { id: undefined },
+      loaders: new Map(),
+      signal: AbortSignal.any([gone.signal, request.signal]),
+      later(work) {
+        const logged = work().catch((error) => ports.log.warn('hint.lost', { requestId, error: describeError(error) }))
+        laterWork.push(logged)
+        host.waitUntil?.(logged)
+      },
+    }
+    const end = (): void => {
+      gone.abort()
+      const closed = Promise.all(laterWork)
+        .then(() => close?.())
+        .catch((error) => ports.log.warn('close.failed', { requestId, error: describeError(error) }))
+      host.waitUntil?.(closed)
+    }
+    try {
+      await identify(context, request)
+      const { auth } = context
+      if (auth) context.later(() => noteUse(ports, auth))
+      const response = await yoga.fetch(whole, context)
+      response.headers.set('x-request-id', requestId)
+      if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
+      end()
+      return response
+    } catch (error) {
+      end()
+      if (error instanceof AppError) throw error
+      ports.log.error('request.failed', { requestId, error: describeError(error) })
+      throw new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
+    }
+  }
+
+  // Without a valid key nothing is parsed: not even whether a field exists is told to strangers.
+  async function identify(context: Context, request: Request): Promise<void> {
+    try {
+      context.auth = await authenticate(context.ports, request.headers)
+    } catch (error) {
+      if (!(error instanceof AppError) || !options.development) throw error
+      context.refusal = error
+    }
+  }
+}
+
+function refuseOtherThanJson(request: Request): void {
+  const type = request.headers.get('content-type') ?? ''
+  if (/^application\/json *(;|$)/i.test(type)) return
+  throw new AppError('BAD_INPUT', 'The body must be application/json.', { hint: 'Set content-type: application/json.' })
+}
+
+function refuse(error: AppError, requestId: string): Response {
+  const { code, hint, message, status } = error
+  return Response.json(
+    { errors: [{ message, extensions: { code, hint, requestId } }] },
+    { status, headers: { 'x-request-id': requestId } },
+  )
+}
+
+function lastEventId(request: Request): number {
+  const text = request.headers.get('last-event-id') ?? ''
+  return /^\d{1,15}$/.test(text) ? Number(text) : 0
+}
+
+const corsFor = (origin: string[]) => ({
+  origin,
+  methods: ['GET', 'POST'],
+  allowedHeaders: ['content-type', 'authorization', 'x-api-key', 'last-event-id', 'accept'],
+  exposedHeaders: ['x-request-id'],
+  credentials: false,
+  maxAge: 86_400,
+})
+
+const documentRules = (development: boolean): Plugin<Context, Context> => ({
+  onParse({ setParseFn, parseFn }) {
+    setParseFn((source, parseOptions) => parseFn(source, { ...parseOptions, maxTokens: limits.tokens }))
+  },
+  onValidate({ context, addValidationRule }) {
+    addValidationRule(withinLimits)
+    if (!development && context.auth === undefined) addValidationRule(NoSchemaIntrospectionCustomRule)
+  },
+})
+
+// The last word on every result: errors become public ones, and an event carries its number.
+const publicResults: Plugin<Context, Context> = {
+  onResultProcess({ result, setResult, serverContext }) {
+    const { requestId, ports } = serverContext
+    const published = <R extends object>(one: R): R => ({
+      ...one,
+      ...('errors' in one && Array.isArray(one.errors)
+        ? { errors: one.errors.map((error) => publicError(error, requestId, ports.log)) }
+        : {}),
+      ...(serverContext.event.id === undefined ? {} : { extensions: { eventId: serverContext.event.id } }),
+    })
+    if (Array.isArray(result)) setResult(result.map(published))
+    else if (Symbol.asyncIterator in result) setResult(mapAsyncIterator(result, published))
+    else setResult(published(result))
+  },
+}

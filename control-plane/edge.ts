@@ -1,0 +1,73 @@
+import { sql } from 'drizzle-orm'
+import { systemClock } from '../shared/clock.ts'
+import { withLedger } from '../shared/db/db.ts'
+import { openNeon } from '../shared/db/neon.ts'
+import { readEnv } from '../shared/env.ts'
+import { jsonLog } from '../shared/log.ts'
+import type { Ports } from '../shared/ports.ts'
+import { secretBox } from '../shared/secrets/secret-box.ts'
+import { inProcessHub } from '../shared/waking/hub.ts'
+import { inProcessWaker } from '../shared/waking/waker.ts'
+import { type App, createApp } from './app.ts'
+import { edgeEnv } from './env.ts'
+
+/** What the platform lends to an invocation; Deno's has no `waitUntil`. */
+type Invocation = { waitUntil?: (work: Promise<unknown>) => void }
+type Variables = Record<string, string | undefined>
+type House = { app: App; open(): { ports: Ports; close(): Promise<void> } }
+
+let house: House | undefined
+
+/**
+ * The control plane on Workers and Deno. The environment is read once per isolate; a connection lives as long as its
+ * request, since Workers may not share one between requests.
+ */
+export default {
+  fetch(request: Request, variables?: Variables, invocation?: Invocation): Promise<Response> {
+    const waitUntil = invocation?.waitUntil?.bind(invocation)
+    return houseOf(variables).app.fetch(request, waitUntil ? { waitUntil } : {})
+  },
+
+  /** Housekeeping of the run ledger: lost leases, deadlines, missed wake-ups. Safe at any rate. */
+  async scheduled(_event: unknown, variables?: Variables): Promise<void> {
+    const { ports, close } = houseOf(variables).open()
+    try {
+      await withLedger(ports.db, 'api', (tx) => tx.execute(sql`select app.tick(100)`))
+    } finally {
+      await close()
+    }
+  },
+}
+
+function houseOf(variables: Variables | undefined): House {
+  house ??= build(variables)
+  return house
+}
+
+function build(variables: Variables | undefined): House {
+  const env = readEnv(edgeEnv, variables?.['DATABASE_URL'] === undefined ? denoVariables() : variables)
+  const shared: Omit<Ports, 'db'> = {
+    secrets: secretBox(env.PLATFORM_KEYS),
+    // Workers of another process are not heard from here: they and the watchers find the rows by looking again.
+    waker: inProcessWaker(),
+    hub: inProcessHub(),
+    clock: systemClock,
+    log: jsonLog(
+      (line) => console.log(line),
+      () => new Date(),
+    ),
+  }
+  const open: House['open'] = () => {
+    const { db, close } = openNeon(env.DATABASE_URL, { max: 2, proxy: env.NEON_PROXY })
+    return { ports: { ...shared, db }, close }
+  }
+  const app = createApp({ ports: async () => open(), development: false, allowedOrigins: env.ALLOWED_ORIGINS })
+  return { app, open }
+}
+
+// `deno serve` hands over no variables; its types are not ours to depend on.
+function denoVariables(): Variables {
+  const deno: unknown = Reflect.get(globalThis, 'Deno')
+  const env = typeof deno === 'object' && deno !== null ? (deno as { env: { toObject(): Variables } }).env : undefined
+  return env?.toObject() ?? {}
+}

@@ -1,0 +1,36 @@
+import { z } from 'zod'
+
+const platformKeys = z.object({
+  current: z.string(),
+  keys: z.record(z.string(), z.string()),
+})
+
+/** Environment of the edge. */
+export const edgeEnv = z.object({
+  /** PostgreSQL URL of Neon, as a login role that may become tributary_api. */
+  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  /** `host:port` of a WebSocket proxy in front of PostgreSQL instead of Neon. */
+  NEON_PROXY: z.string().optional(),
+  /** Keys that wrap the tenants' data keys: `{"current":"k1","keys":{"k1":"<32 bytes, base64>"}}`. */
+  PLATFORM_KEYS: z.string().transform((text, context) => {
+    const parsed = platformKeys.safeParse(jsonOf(text))
+    if (parsed.success && Object.hasOwn(parsed.data.keys, parsed.data.current)) return parsed.data
+    context.addIssue({ code: 'custom', message: 'expected {"current": "k1", "keys": {"k1": "<32 bytes, base64>"}}' })
+    return z.NEVER
+  }),
+  /** Origins that browsers may call from, separated by commas; default none. */
+  ALLOWED_ORIGINS: z
+    .string()
+    .default('')
+    .transform((text) => text.split(',').flatMap((origin) => origin.trim() || [])),
+})
+/** The parsed environment. */
+export type EdgeEnv = z.output<typeof edgeEnv>
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

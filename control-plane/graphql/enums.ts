@@ -1,0 +1,97 @@
+import { tenantRoles, type Scope, scopes } from '../../schema/roles.ts'
+import { queueStates, queueTypes, runStates, stepStates, stepTriggers, tenantStates } from '../../schema/states.ts'
+import { builder } from './builder.ts'
+
+/** Life of a tenant. */
+export const TenantStatus = enumOf('TenantStatus', 'Life of a tenant.', tenantStates, {
+  provisioning: 'It is being set up; no run can start.',
+  active: 'It works.',
+  suspended: 'It is halted; its keys are refused.',
+  offboarded: 'It has left.',
+})
+/** Logical queues. */
+export const QueueType = enumOf('QueueType', 'A logical queue of a tenant.', queueTypes, {
+  ingest: 'Reads from systems of the customer.',
+  transform: 'Works on tables of the lake.',
+  export: 'Writes and packs files.',
+  delivery: 'Sends files and messages out.',
+})
+/** What an operator wants of a queue. */
+export const QueueState = enumOf('QueueState', 'What is wanted of a queue.', queueStates, {
+  running: 'Steps are taken.',
+  draining: 'What runs goes on, nothing new is taken.',
+  stopped: 'Nothing is taken and what runs is given back.',
+})
+/** State of a run. */
+export const RunState = enumOf('RunState', 'State of a run.', runStates, {
+  queued: 'No step has started yet.',
+  running: 'At least one step has started.',
+  cancelling: 'It was asked to stop and steps still run.',
+  succeeded: 'Every step that had to succeed did.',
+  failed: 'A step failed for good; it can be retried.',
+  cancelled: 'It was stopped; it can be retried.',
+  timed_out: 'It took longer than its time limit; it can be retried.',
+})
+/** State of a step. */
+export const StepState = enumOf('StepState', 'State of a step.', stepStates, {
+  blocked: 'It waits for other steps.',
+  ready: 'It waits for a worker, or for its next try.',
+  running: 'A worker has it.',
+  succeeded: 'It is done.',
+  failed: 'Its last try failed.',
+  skipped: 'Its trigger did not come.',
+  cancelled: 'It was stopped with its run.',
+})
+/** When a step starts. */
+export const StepTrigger = enumOf('StepTrigger', 'When a step starts, judged over what it waits for.', stepTriggers, {
+  on_success: 'All of them succeeded.',
+  on_failure: 'At least one failed.',
+  always: 'They ended, in whatever way.',
+})
+/** Roles of people. */
+export const TenantRole = enumOf('TenantRole', 'Role of a person inside a tenant.', tenantRoles, {
+  TENANT_ADMIN: 'Everything, people and keys included.',
+  DATA_ENGINEER: 'Pipelines, runs and credentials.',
+  DATA_ANALYST: 'Reads runs and data.',
+  DATA_STEWARD: 'Quality and corrections of data.',
+  POWER_USER: 'Runs pipelines of others.',
+})
+/** Rights of a key. */
+export const ScopeEnum = builder.enumType('Scope', {
+  description: 'What a key may do.',
+  values: Object.fromEntries(
+    scopes.map((scope) => [
+      scope.toUpperCase().replace(':', '_'),
+      { value: scope, description: scopeDescriptions()[scope] },
+    ]),
+  ),
+})
+
+// Names of the API are upper case, values are those of the database.
+function enumOf<const V extends string>(
+  name: string,
+  description: string,
+  values: readonly V[],
+  texts: Record<V, string>,
+) {
+  return builder.enumType(name, {
+    description,
+    values: Object.fromEntries(
+      values.map((value) => [value.toUpperCase(), { value, description: texts[value] }]),
+    ) as Record<string, { value: V; description: string }>,
+  })
+}
+
+function scopeDescriptions(): Record<Scope, string> {
+  return {
+    'platform:admin': 'Onboards tenants and gives out their keys; held by keys of the platform alone.',
+    'tenant:read': 'Reads the profile, people and keys of the tenant.',
+    'credentials:write': 'Stores credentials.',
+    'credentials:read': 'Lists credentials, never their values.',
+    'pipelines:read': 'Reads pipelines and templates, and checks pipeline files.',
+    'pipelines:write': 'Saves pipelines.',
+    'runs:read': 'Reads and watches runs.',
+    'runs:write': 'Starts, cancels and retries runs.',
+    'audit:read': 'Reads the audit log.',
+  }
+}

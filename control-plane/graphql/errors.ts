@@ -1,0 +1,61 @@
+import { GraphQLError } from 'graphql'
+import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
+import { describeError, type Log } from '../../shared/log.ts'
+
+/**
+ * An error as it leaves the API: message, `extensions.code`, `.hint` and `.requestId`. What is not an AppError and not a
+ * fault of the document becomes INTERNAL without its text, which goes to the log.
+ */
+export function publicError(error: unknown, requestId: string, log: Log): GraphQLError {
+  const known = appErrorOf(error)
+  const documentFault = known ? undefined : faultOfDocument(error)
+  const code: ErrorCode = known?.code ?? documentFault?.code ?? 'INTERNAL'
+  if (code === 'INTERNAL' || code === 'SECRET_UNREADABLE')
+    log.error('request.failed', { requestId, error: describeError(innermost(error)) })
+  const at = error instanceof GraphQLError ? error : undefined
+  return new GraphQLError(known?.message ?? documentFault?.message ?? 'An unexpected error ended this request.', {
+    nodes: at?.nodes,
+    source: at?.source,
+    positions: at?.positions,
+    path: at?.path,
+    extensions: {
+      code,
+      hint: known?.hint ?? errorCodes[code].hint,
+      requestId,
+      ...(documentFault?.http ? { http: documentFault.http } : {}),
+      ...(code === 'UNAUTHENTICATED' ? { http: { status: errorCodes[code].status } } : {}),
+    },
+  })
+}
+
+/** The AppError inside what GraphQL wrapped around it. */
+function appErrorOf(error: unknown): AppError | undefined {
+  if (error instanceof AppError) return error
+  return error instanceof GraphQLError && error.originalError ? appErrorOf(error.originalError) : undefined
+}
+
+function faultOfDocument(error: unknown): { code: ErrorCode; message: string; http: unknown } | undefined {
+  if (!(error instanceof GraphQLError) || (error.originalError && !(error.originalError instanceof GraphQLError)))
+    return undefined
+  const isTooLarge = error.extensions['code'] === 'TOO_LARGE' || /more than \d+ tokens/.test(error.message)
+  return {
+    code: isTooLarge ? 'TOO_LARGE' : 'BAD_INPUT',
+    message: withoutValues(error.message),
+    http: error.extensions['http'],
+  }
+}
+
+// GraphQL quotes what it refuses, and that may be a password in the wrong field: types, fields and places stay, values go.
+// Texts of graphql 17: "..., found: <value>.", "... value: <value>", 'Value "<value>" does not exist in ...'.
+function withoutValues(message: string): string {
+  if (message.startsWith('Syntax Error')) return message.replace(/,? ?["'][\s\S]*$/, '')
+  return message
+    .replace(/(?:,? [Ff]ound|(?<!invalid) value): [\s\S]*$/, '.')
+    .replace(/(Value )"[\s\S]*" (does not exist in)/, '$1given $2')
+}
+
+// The driver's own words are the last cause; the wrapper around them quotes the statement with its values.
+function innermost(error: unknown): unknown {
+  if (error instanceof GraphQLError && error.originalError) return innermost(error.originalError)
+  return error instanceof Error && error.cause !== undefined ? innermost(error.cause) : error
+}

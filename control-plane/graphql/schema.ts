@@ -1,0 +1,12 @@
+import { builder } from './builder.ts'
+import '../tenants/graphql.ts'
+import '../users/graphql.ts'
+import '../api-keys/graphql.ts'
+import '../credentials/graphql.ts'
+import '../pipelines/graphql.ts'
+import '../runs/graphql.ts'
+import '../onboarding/graphql.ts'
+import '../audit/graphql.ts'
+
+/** The public API, in the order of its domains. */
+export const schema = builder.toSchema()

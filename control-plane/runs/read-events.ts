@@ -1,0 +1,100 @@
+import { sql } from 'drizzle-orm'
+import type { RunState } from '../../schema/states.ts'
+import { rowsOf, type Tx } from '../../shared/db/db.ts'
+import { authOf, type Context, inTenant } from '../context.ts'
+import { loaderOf } from '../graphql/batch.ts'
+import { numberAfter, numberedPage, type Page, type PageArgs, pageSize } from '../graphql/page.ts'
+
+/** Something that happened in a run. */
+export type EventRow = {
+  runId: string
+  seq: number
+  at: Date
+  type: string
+  stepKey: string | null
+  data: Record<string, unknown> | null
+}
+
+/** Which events of a run: all, or its log lines; of one step if it is named. */
+export type EventFilter = { kind: 'events' | 'logs'; stepKey?: string | null | undefined }
+
+/** A page of a run's events. Runs that ask for the same page, as all of a list do, are read in one statement. */
+export async function listEvents(
+  context: Context,
+  runId: string,
+  args: PageArgs,
+  filter: EventFilter,
+): Promise<Page<EventRow>> {
+  const list = [filter.kind, runId, filter.stepKey ?? null]
+  const after = await numberAfter(args, list)
+  const limit = pageSize(args) + 1
+  const { tenantId } = authOf(context)
+  const read = async (runIds: string[]) =>
+    Map.groupBy(
+      await inTenant(context, (tx) => readEvents(tx, { tenantId, runIds, after, limit, filter })),
+      (row) => row.runId,
+    )
+  const name = `events ${JSON.stringify([filter.kind, filter.stepKey ?? null, after, limit])}`
+  const rows = await loaderOf<EventRow[]>(context, name, read, () => [])(runId)
+  return numberedPage(args, list, rows, (row) => row.seq)
+}
+
+/** Events after a number, and whether the run has ended and how many events it has in all. */
+export async function readAfter(
+  tx: Tx,
+  run: { tenantId: string; runId: string },
+  after: number,
+  limit: number,
+): Promise<{ events: EventRow[]; state: RunState; eventSeq: number } | undefined> {
+  const [row] = await rowsOf<{ state: RunState; seq: number }>(
+    tx,
+    sql`select state, event_seq::float8 as seq from app.pipeline_run where tenant_id = ${run.tenantId} and run_id = ${run.runId}`,
+  )
+  if (!row) return undefined
+  const events = await readEvents(tx, {
+    tenantId: run.tenantId,
+    runIds: [run.runId],
+    after,
+    limit,
+    filter: { kind: 'events' },
+  })
+  return { events, state: row.state, eventSeq: row.seq }
+}
+
+type Range = { tenantId: string; runIds: readonly string[]; after: number; limit: number; filter: EventFilter }
+
+async function readEvents(tx: Tx, { tenantId, runIds, after, limit, filter }: Range): Promise<EventRow[]> {
+  const { kind, stepKey } = filter
+  const rows = await rowsOf<{
+    run_id: string
+    seq: number
+    at_ms: number
+    type: string
+    step_key: string | null
+    data: Record<string, unknown> | null
+  }>(
+    tx,
+    // One index range per run, however many events it has.
+    sql`
+      select e.* from (values ${sql.join(
+        runIds.map((id) => sql`(${id})`),
+        sql`, `,
+      )}) as r (run_id)
+      cross join lateral (
+        select run_id, seq::float8 as seq, (extract(epoch from at) * 1000)::float8 as at_ms, type, step_key, data
+        from app.run_event
+        where tenant_id = ${tenantId} and run_id = r.run_id and seq > ${after}
+          ${kind === 'logs' ? sql`and type = 'step.log'` : sql``}
+          ${stepKey === null || stepKey === undefined ? sql`` : sql`and step_key = ${stepKey}`}
+        order by seq limit ${limit}
+      ) e order by e.run_id, e.seq`,
+  )
+  return rows.map((row) => ({
+    runId: row.run_id,
+    seq: row.seq,
+    at: new Date(row.at_ms),
+    type: row.type,
+    stepKey: row.step_key,
+    data: row.data,
+  }))
+}

@@ -1,0 +1,126 @@
+import { parsePipeline } from '../../shared/config/parse.ts'
+import type { Problem } from '../../shared/config/problems.ts'
+import type { Tx } from '../../shared/db/db.ts'
+import { AppError } from '../../shared/errors.ts'
+import { newId } from '../../shared/ids.ts'
+import { startRun as startInLedger } from '../../shared/runs/ledger.ts'
+import { parameterValues } from '../../shared/runs/parameters.ts'
+import { planRun, runTimeoutMs } from '../../shared/runs/plan.ts'
+import { type Context, inTenant } from '../context.ts'
+import { pipelineToRun } from '../pipelines/find-pipeline.ts'
+import { wakeQueues } from './wake-queues.ts'
+
+/** What a caller wants to run. */
+export type RunRequest = {
+  pipeline: string
+  parameters?: unknown
+  date?: string | null | undefined
+  idempotencyKey?: string | null | undefined
+}
+/** The run, or what keeps it from starting. `created` is false for a repeat of the idempotency key. */
+export type Started =
+  | { runId: string; created: boolean }
+  | { problems: Problem[] }
+  | { quota: { limit: number; used: number } }
+
+/**
+ * Starts a run of the tenant's pipeline of this path, or of a template, and wakes the queues of its first steps. Pipeline
+ * version, run, steps, first event and audit row are one transaction. A repeat of the idempotency key answers the first
+ * run. Throws BAD_INPUT, NOT_FOUND, PARAMETER_INVALID, IDEMPOTENCY_KEY_REUSED, TENANT_NOT_ACTIVE.
+ */
+export async function startRun(context: Context, request: RunRequest): Promise<Started> {
+  const parameters = parametersOf(request)
+  const idempotencyKey = checkedKey(request.idempotencyKey)
+  const inputHash = idempotencyKey === null ? null : await hashOf({ pipeline: request.pipeline, parameters })
+  const started = await inTenant(context, (tx, { tenantId, actor }) =>
+    startInTransaction(tx, {
+      tenantId,
+      actor,
+      requestId: context.requestId,
+      path: request.pipeline,
+      trigger: 'manual',
+      parameters,
+      idempotencyKey,
+      inputHash,
+    }),
+  )
+  if ('runId' in started && started.created) wakeQueues(context, started.runId)
+  return started
+}
+
+/** A run to start in the caller's transaction. */
+export type NewRun = {
+  tenantId: string
+  actor: string
+  requestId: string
+  path: string
+  trigger: 'manual' | 'provision'
+  parameters: Record<string, unknown>
+  idempotencyKey: string | null
+  inputHash: string | null
+}
+
+/** The part of `startRun` that is one transaction; the caller wakes the queues after it. */
+export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> {
+  const pipeline = await pipelineToRun(tx, { ...run, isSystem: run.trigger === 'provision' })
+  const parsed = parsePipeline(pipeline.yaml, { file: `${run.path}.yml` })
+  if ('problems' in parsed) return parsed
+  const answer = await startInLedger(tx, {
+    runId: newId('run'),
+    pipelineId: pipeline.id,
+    pipelineVersion: pipeline.currentVersion,
+    trigger: run.trigger,
+    idempotencyKey: run.idempotencyKey,
+    inputHash: run.inputHash,
+    parameters: parameterValues(parsed.pipeline, run.parameters),
+    timeoutMs: runTimeoutMs(parsed.pipeline),
+    requestedBy: run.actor,
+    requestId: run.requestId,
+    steps: planRun(parsed.pipeline),
+  })
+  if ('refused' in answer) {
+    if (answer.refused === 'QUOTA_EXCEEDED') return { quota: { limit: answer.limit, used: answer.used } }
+    throw new AppError('TENANT_NOT_ACTIVE', 'This tenant is not active.')
+  }
+  if (answer.conflict)
+    throw new AppError('IDEMPOTENCY_KEY_REUSED', 'This idempotency key belongs to a run with another input.', {
+      place: { path: 'idempotencyKey' },
+    })
+  return { runId: answer.runId, created: answer.created }
+}
+
+function parametersOf({ parameters, date }: RunRequest): Record<string, unknown> {
+  const given = parameters ?? {}
+  if (typeof given !== 'object' || Array.isArray(given))
+    throw new AppError('BAD_INPUT', 'parameters must be an object.', { place: { path: 'parameters' } })
+  const named: Record<string, unknown> = { ...given }
+  if (date === null || date === undefined) return named
+  if (Object.hasOwn(named, 'date'))
+    throw new AppError('BAD_INPUT', 'date is given twice: beside parameters and among them.', {
+      place: { path: 'date' },
+    })
+  return { ...named, date }
+}
+
+function checkedKey(key: string | null | undefined): string | null {
+  if (key === null || key === undefined) return null
+  // Printable ASCII: a key is compared byte by byte, also by people in a log.
+  if (/^[\x21-\x7e]{1,200}$/.test(key)) return key
+  throw new AppError('BAD_INPUT', 'idempotencyKey must be 1 to 200 printable characters without spaces.', {
+    place: { path: 'idempotencyKey' },
+  })
+}
+
+async function hashOf(value: unknown): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(canonical(value)))
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+// The same input in another order of keys is the same input.
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, part: unknown) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  )
+}

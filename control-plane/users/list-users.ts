@@ -1,0 +1,43 @@
+import { and, asc, eq, gt, inArray } from 'drizzle-orm'
+import type { TenantRole } from '../../schema/roles.ts'
+import { tenantUser, userRole } from '../../schema/tables/index.ts'
+import type { Context } from '../context.ts'
+import { loaderOf } from '../graphql/batch.ts'
+import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
+import { asReader } from '../tenants/read-tenant.ts'
+
+/** People of a tenant that the key may read, in the order in which they were made. */
+export function listUsers(
+  context: Context,
+  tenantId: string,
+  args: PageArgs,
+): Promise<Page<typeof tenantUser.$inferSelect>> {
+  return readPage(args, {
+    list: ['users', tenantId],
+    position: (row) => [row.id, row.id],
+    read: (limit, after) =>
+      asReader(context, tenantId, (tx) =>
+        tx
+          .select()
+          .from(tenantUser)
+          .where(and(eq(tenantUser.tenantId, tenantId), after ? gt(tenantUser.id, after[1]) : undefined))
+          .orderBy(asc(tenantUser.id))
+          .limit(limit),
+      ),
+  })
+}
+
+/** Roles of a person; those of one page are read together. */
+export function rolesOf(context: Context, user: { tenantId: string; id: string }): Promise<TenantRole[]> {
+  const read = async (ids: string[]): Promise<Map<string, TenantRole[]>> => {
+    const rows = await asReader(context, user.tenantId, (tx) =>
+      tx
+        .select()
+        .from(userRole)
+        .where(and(eq(userRole.tenantId, user.tenantId), inArray(userRole.userId, ids)))
+        .orderBy(asc(userRole.role)),
+    )
+    return new Map([...Map.groupBy(rows, (row) => row.userId)].map(([id, of]) => [id, of.map((row) => row.role)]))
+  }
+  return loaderOf(context, `roles of ${user.tenantId}`, read, () => [])(user.id)
+}
