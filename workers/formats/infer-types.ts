@@ -44,7 +44,11 @@ type Open = { name: string; types: string[] }
 async function surviving(connection: Connection, relation: string, open: readonly Open[]): Promise<Open[]> {
   const tests = open.flatMap(({ name, types }, column) => [
     `count(${quoted(name)}) AS n${column}`,
-    ...types.map((type, index) => `bool_and(${candidates[type]?.(quoted(name))}) AS t${column}_${index}`),
+    ...types.map(
+      (type, index) =>
+        // A test that is NULL would be passed over by bool_and.
+        `bool_and(coalesce(${candidates[type]?.(quoted(name))}, false)) FILTER (${quoted(name)} IS NOT NULL) AS t${column}_${index}`,
+    ),
   ])
   if (tests.length === 0) return []
   const [row] = await connection.rows(`SELECT ${tests.join(', ')} FROM ${relation}`)

@@ -26,7 +26,12 @@ export type Connection = Disposable & {
 
 /** Wraps an engine connection: errors come as AppErrors, and the signal interrupts it within about 30 ms. */
 export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, closed: () => void): Connection {
-  const interrupt = (): void => inner.interrupt()
+  let again: NodeJS.Timeout | undefined
+  // An interrupt that comes before the statement has begun is lost, hence more than one.
+  const interrupt = (): void => {
+    inner.interrupt()
+    again = setInterval(() => inner.interrupt(), 50)
+  }
   signal.addEventListener('abort', interrupt, { once: true })
   let isOpen = true
 
@@ -37,6 +42,8 @@ export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, clo
     } catch (error) {
       if (signal.aborted) throw abortedError(signal)
       throw lakeError(error)
+    } finally {
+      clearInterval(again)
     }
   }
 
@@ -84,6 +91,7 @@ export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, clo
       if (!isOpen) return
       isOpen = false
       signal.removeEventListener('abort', interrupt)
+      clearInterval(again)
       inner.interrupt()
       inner.closeSync()
       closed()

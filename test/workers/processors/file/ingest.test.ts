@@ -47,6 +47,15 @@ test('a type is given only to a column whose every value it keeps', async () => 
   ])
 })
 
+test('one value at the end decides against a type', async () => {
+  await using t = await tenant()
+  const names = ['n', 'f', 'd', 't', 'b']
+  const rows = Array.from({ length: 30_000 }, (_, i) => `${i},${i}.5,2024-01-01,2024-01-01T00:00:00,true`)
+  await t.write('in.csv', [names.join(','), ...rows, 'x8,x8,x8,x8,x8'].join('\n'))
+  expect(await load(t, {})).toMatchObject({ rows: 30_001, rejected: 0 })
+  expect((await types(t)).map((column) => column['type'])).toEqual(names.map(() => 'VARCHAR'))
+})
+
 test('a value that does not fit a declared type is quarantined with its line, never rounded', async () => {
   await using t = await tenant()
   const good = Array.from({ length: 3000 }, (_, i) => `${i},"line one\nline two"`)
