@@ -2,12 +2,17 @@ import { defineConfig } from 'vitest/config'
 
 const common = { testTimeout: 60_000, hookTimeout: 60_000, pool: 'forks' as const }
 
+// Vite would pick graphql's "development" build for our imports, and Node the plain one for those of the libraries: two
+// copies whose classes do not know each other. These conditions are those of Node itself.
+const ssr = { resolve: { conditions: ['module-sync', 'node', 'import', 'default'] } }
+
 /** `npm test` runs `unit` and `stories`; `npm run test:services` runs `services` with the servers that the machine has. */
 export default defineConfig({
   test: {
     maxWorkers: 2,
     projects: [
       {
+        ssr,
         test: {
           ...common,
           name: 'unit',
@@ -16,6 +21,7 @@ export default defineConfig({
         },
       },
       {
+        ssr,
         test: {
           ...common,
           name: 'stories',
@@ -25,6 +31,7 @@ export default defineConfig({
         },
       },
       {
+        ssr,
         test: {
           ...common,
           name: 'services',
