@@ -73,11 +73,23 @@ async function answer(
   // Subscriptions must show their headers before their first event.
   response.flushHeaders()
   if (!reply.body) return void response.end()
-  await pipeline(Readable.fromWeb(reply.body as Parameters<typeof Readable.fromWeb>[0]), response, {
-    signal: gone.signal,
-  }).catch((error: unknown) => {
+  await pipeline(Readable.from(chunksOf(reply.body)), response, { signal: gone.signal }).catch((error: unknown) => {
     if (!gone.signal.aborted) throw error
   })
+}
+
+// By its reader: the GraphQL server makes streams of a class of its own, which Readable.fromWeb refuses.
+async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncIterable<Uint8Array> {
+  const reader = body.getReader()
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done) return
+      yield value
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined)
+  }
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {

@@ -1,19 +1,22 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { createApp } from '../control-plane/app.ts'
+import { type App, createApp } from '../control-plane/app.ts'
 import { createPlatform } from '../control-plane/tenants/bootstrap.ts'
+import type { Log } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { adopt } from '../shared/runs/ledger.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../workers/worker.ts'
-import { serveHttp } from './http-server.ts'
+import { type HttpServer, serveHttp } from './http-server.ts'
 import { lockFolder } from './lock.ts'
 import { openPorts } from './ports.ts'
 
-/** How to run everything in one process. `port` 0 takes a free one. */
+const defaultPort = 8080
+
+/** How to run everything in one process. Without a port 8080, or a free one when that is taken. */
 export type StandaloneOptions = Omit<WorkerOptions, 'dataDir'> & {
   dataDir: string
   host: string
-  port: number
+  port?: number | undefined
   logLevel: string
   development: boolean
 }
@@ -44,7 +47,15 @@ export async function startStandalone(options: StandaloneOptions): Promise<Stand
     development: options.development,
     allowedOrigins: [],
   })
-  const server = await serveHttp(app, { host: options.host, port: options.port, log: ports.log })
+  const leave = async (graceMs: number): Promise<void> => {
+    await worker.stop(graceMs)
+    await close()
+    lock[Symbol.dispose]()
+  }
+  const server = await listen(app, options, ports.log).catch(async (error: unknown) => {
+    await leave(0)
+    throw error
+  })
   return {
     url: server.url,
     dataDir,
@@ -53,9 +64,7 @@ export async function startStandalone(options: StandaloneOptions): Promise<Stand
     worker,
     async stop(graceMs) {
       await server.stop()
-      await worker.stop(graceMs)
-      await close()
-      lock[Symbol.dispose]()
+      await leave(graceMs)
     },
   }
 }
@@ -66,4 +75,16 @@ async function platformKeyOf(ports: Ports, file: string): Promise<string> {
   if (created) writeFileSync(file, created.token, { mode: 0o600 })
   if (!existsSync(file)) throw new Error(`the platform's API key is not in ${file}`)
   return readFileSync(file, 'utf8').trim()
+}
+
+async function listen(app: App, options: StandaloneOptions, log: Log): Promise<HttpServer> {
+  const { host, port = defaultPort } = options
+  try {
+    return await serveHttp(app, { host, port, log })
+  } catch (error) {
+    // Without a wish for a port a taken one is no reason to fail.
+    const isTaken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+    if (options.port !== undefined || !isTaken) throw error
+    return serveHttp(app, { host, port: 0, log })
+  }
 }

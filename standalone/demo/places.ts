@@ -1,6 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
+import { datasetFile } from './dataset.ts'
 
 /** What a full load of the second day into a versioned table of the first must report, key `zip_code`. */
 export type ExpectedChanges = {
@@ -27,7 +27,7 @@ const defects = { TYPE: 25, KEY_NULL: 12, KEY_DUPLICATE: 18, TOO_MANY_COLUMNS: 1
  * other count.
  */
 export async function writePlaces(folder: string, seed = 20_261_121): Promise<Places> {
-  const text = await readFile(sourceFile(), 'utf8')
+  const text = await readFile(datasetFile('zipcodes.csv'), 'utf8')
   const [found, ...lines] = text.trimEnd().split('\n')
   if (found !== header) throw new Error(`zipcodes.csv has other columns: ${found}`)
   const after = secondDay(lines, generator(seed))
@@ -85,12 +85,6 @@ function secondDay(lines: readonly string[], random: () => number): string[] {
 }
 
 const times = (count: number, make: () => string): string[] => Array.from({ length: count }, make)
-
-function sourceFile(): string {
-  // The package exports its code only; its data stands beside the build.
-  const code = createRequire(import.meta.url).resolve('vega-datasets')
-  return join(dirname(code), '..', 'data', 'zipcodes.csv')
-}
 
 /** Numbers in [0, 1) that depend on the seed alone (mulberry32). */
 function generator(seed: number): () => number {

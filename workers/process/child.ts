@@ -16,6 +16,8 @@ const running = new Map<string, AbortController>()
 let bound: { binding: Binding; lake: Lake } | undefined
 
 process.on('disconnect', () => process.exit(0))
+// A parent that was killed may leave a broken pipe before the disconnect is heard.
+process.on('error', () => process.exit(0))
 process.on('message', (message: ToChild) => {
   if (message.kind === 'bind') void bind(message.binding)
   else if (message.kind === 'run') void run(message.job)

@@ -1,9 +1,12 @@
 import type { Processor } from '../define.ts'
+import dbIngest from './db/ingest.ts'
 import fileCompress from './file/compress.ts'
 import fileDelete from './file/delete.ts'
 import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
 import emailNotification from './notify_systems/email_notification.ts'
+import qualityCheck from './quality/check.ts'
+import qualityCheck from './quality/check.ts'
 import sqlTransform from './sql/transform.ts'
 import tenantProvisionFolders from './tenant/provision_folders.ts'
 import tenantProvisionLake from './tenant/provision_lake.ts'
@@ -12,11 +15,14 @@ import sftpUpload from './transfer/sftp_upload.ts'
 
 /** Every processor of the product, sorted by type. */
 export const processors: readonly Processor[] = [
+  dbIngest,
   fileCompress,
   fileDelete,
   fileExport,
   fileIngest,
   emailNotification,
+  qualityCheck,
+  qualityCheck,
   sqlTransform,
   tenantProvisionFolders,
   tenantProvisionLake,
