@@ -22,7 +22,11 @@ export type Answer = {
   status: number
   /** The result, loosely typed: tests ask for what they look at. */
   data: Loose
-  errors: { message: string; path?: (string | number)[]; extensions: { code: string; hint: string; requestId: string } }[]
+  errors: {
+    message: string
+    path?: (string | number)[]
+    extensions: { code: string; hint: string; requestId: string }
+  }[]
   text: string
   headers: Headers
 }
@@ -116,7 +120,9 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
           status: 'active',
           configuration: tenantConfiguration.parse({}),
         })
-        await tx.insert(tenantLimit).values({ tenantId: id, maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes })
+        await tx
+          .insert(tenantLimit)
+          .values({ tenantId: id, maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes })
         await tx.insert(tenantQueue).values(queueTypes.map((queue) => ({ tenantId: id, queue })))
         await ports.secrets.createTenantKey(tx, id)
       })
@@ -155,7 +161,10 @@ export type Behaviour = (claim: Claim) => Promise<ErrorData | undefined> | Error
  * A worker that takes steps and ends them at once, by the ledger alone. It looks at every wake and every 20 ms; dispose
  * it before the database.
  */
-export function smallWorker(ports: Ports, behaviour: Behaviour = () => undefined): AsyncDisposable & { done: string[] } {
+export function smallWorker(
+  ports: Ports,
+  behaviour: Behaviour = () => undefined,
+): AsyncDisposable & { done: string[] } {
   const stop = new AbortController()
   const done: string[] = []
   const work = async (): Promise<void> => {
