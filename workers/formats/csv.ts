@@ -59,6 +59,7 @@ export async function stageCsv(
     columns: names.map((name) => ({ name, type: 'VARCHAR' })),
     untyped: names,
     relation: 'temp.staged',
+    keep: '__row DESC',
     files: files.map((file) => file.name),
     locate: async () => {
       for (const [index, file] of readable.entries())

@@ -61,6 +61,7 @@ export async function stageJson(
     columns: columns.map(({ name, type }) => ({ name, type: type === 'JSON' ? 'JSON' : 'VARCHAR' })),
     untyped: columns.filter(({ type }) => type === 'number').map(({ name }) => name),
     relation: 'temp.staged',
+    keep: '__row DESC',
     files: files.map((file) => file.name),
     locate: async () => {
       if (format === 'ndjson')

@@ -34,6 +34,7 @@ export async function stageParquet(connection: Connection, files: readonly Input
     columns,
     untyped: [],
     relation: `(${parts.join(' UNION ALL ')})`,
+    keep: '__row DESC',
     files: files.map((file) => file.name),
     locate: async () => {
       await connection.run(`UPDATE rejected SET line = __row - (file::BIGINT << ${fileShift}) WHERE line IS NULL`)

@@ -30,8 +30,8 @@ export type VersionedLoad = {
 /**
  * Brings a versioned table to the state of the source: a new version for each row that is new, changed or gone, and
  * nothing for the rest, so an unchanged reload writes no row. A deleted key keeps a tombstone as its current version and
- * goes on counting when it comes back. Of rows with the same key the last one counts, the others and rows without a key
- * are quarantined. All of it is one transaction with its receipt.
+ * goes on counting when it comes back. Of rows with the same key one counts (the last one of a file), the others and rows without a
+ * key are quarantined. All of it is one transaction with its receipt.
  * A column that is new is added; throws SCHEMA_MISMATCH when one is missing or another type, KEY_INVALID for a key that
  * is no column or not the table's, CONFLICT as `loadOnce` does.
  */
@@ -43,7 +43,7 @@ export async function loadVersioned(connection: Connection, load: VersionedLoad)
     if (!any)
       return await measured(connection, load.attempt, table.name, await loadFirst(connection, load, table, keys))
     const staging = 'relation' in load.source ? load.source : await stageStream(connection, load.source)
-    await rejectKeys(connection, { relation: staging.relation, columns: staging.columns, keys, place: '__row' })
+    await rejectKeys(connection, { ...staging, keys, place: '__row' })
     const changes = await applyChanges(connection, load, table, keys, staging)
     const rejected = await quarantine(connection, load.attempt, table.name, staging)
     const counts = { ...changes, rowsIn: changes.rowsIn + rejected, rejected }
@@ -116,18 +116,25 @@ async function loadFirst(
        ${literal(load.attempt.runId)}, ${columns.map((column) => quoted(column.name)).join(', ')} FROM ${relation}`
   let inserted = 0
   if ('relation' in load.source) {
-    const { relation, files } = load.source
-    await rejectKeys(connection, { relation, columns, keys, place: '__row' })
+    const { relation, files, keep } = load.source
+    await rejectKeys(connection, { relation, columns, keys, keep, place: '__row' })
     inserted = await connection.run(insert(relation, fileOf(files, '__row')))
     const rejected = await quarantine(connection, load.attempt, table.name, load.source)
     return { rowsIn: inserted + rejected, rejected, inserted, updated: 0, deleted: 0, unchanged: 0 }
   }
   for await (const batch of load.source.batches) {
-    const rows = await connection.run(insert(batch.relation, batch.file === undefined ? 'NULL' : literal(batch.file)))
+    const rows = await connection.run(insert(batch.relation, 'NULL'))
     inserted += rows
     await batch.loaded(rows)
   }
-  const removed = await rejectKeys(connection, { relation: target, columns, keys, place: 'rowid', deleteFrom: target })
+  const removed = await rejectKeys(connection, {
+    relation: target,
+    columns,
+    keys,
+    keep: load.source.keep,
+    place: 'rowid',
+    deleteFrom: target,
+  })
   const rejected = await quarantine(connection, load.attempt, table.name, { files: [], locate: async () => {} })
   return { rowsIn: inserted, rejected, inserted: inserted - removed, updated: 0, deleted: 0, unchanged: 0 }
 }

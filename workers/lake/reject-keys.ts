@@ -8,11 +8,10 @@ export type KeyCheck = {
   relation: string
   columns: readonly Column[]
   keys: readonly Column[]
-  /**
-   * `__row` for staged rows, which have an order: the last one with a key is kept. `rowid` for rows that came over
-   * several threads: the one with the greatest stored hash is kept, the same one in every attempt.
-   */
+  /** What names a row: `__row` of a staging, `rowid` of a table. */
   place: '__row' | 'rowid'
+  /** ORDER BY terms; of the rows with one key the first by them is kept. */
+  keep: string
   /** The table to take the rows out of; a staging needs none, its relation leaves out what is rejected. */
   deleteFrom?: string
 }
@@ -44,12 +43,11 @@ async function rejectWithout(connection: Connection, check: KeyCheck, noKey: str
 
 async function rejectRepeated(connection: Connection, check: KeyCheck, hash: string): Promise<number> {
   const keys = check.keys.map(({ name }) => quoted(name)).join(', ')
-  const order = check.place === '__row' ? '__row DESC' : 'data_hash DESC, rowid DESC'
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE repeated AS
      WITH shared AS (SELECT ${hash} AS h FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1)
      SELECT ${check.place} AS place FROM ${check.relation} WHERE ${hash} IN (SELECT h FROM shared)
-     QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${order}) > 1`,
+     QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${check.keep}, ${check.place} DESC) > 1`,
   )
   const rows = await connection.run(
     `INSERT INTO rejected SELECT ${place(check)}, NULL, NULL, NULL, ${text(check.keys[0]?.name ?? '')}, 'KEY_DUPLICATE',

@@ -13,6 +13,8 @@ export type Staging = {
   /** Text columns whose type the values may decide; the text of the others is a text in the source. */
   untyped: string[]
   relation: string
+  /** ORDER BY terms over `columns` and `__row`; of rows with the same key the first by them is kept. */
+  keep: string
   /** Tenant-relative names of the files, by number; empty when the source has none. */
   files: string[]
   /** Gives every row of `rejected` its line, as far as the format has lines. Called once, and only when there are any. */

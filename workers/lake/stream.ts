@@ -6,9 +6,13 @@ import type { Staging } from './staging.ts'
 /** Rows that can be read once, with their types, piece by piece, as they come from a source. */
 export type Stream = {
   columns: Column[]
-  /** Each `relation` is SQL for some of the rows. `loaded` is called when they are in, and says how many they were. */
-  batches: AsyncIterable<{ relation: string; file?: string; loaded(rows: number): Promise<void> }>
+  /** ORDER BY terms over `columns`, for the rows come over several threads; of rows with the same key the first is kept. */
+  keep: string
+  batches: AsyncIterable<Batch>
 }
+
+/** SQL for some of the rows. `loaded` is called when they are in, and is told how many they were. */
+export type Batch = { relation: string; loaded(rows: number): Promise<void> }
 
 /** Puts a stream into the temporary table `staged`, so that it can be read twice. */
 export async function stageStream(connection: Connection, stream: Stream): Promise<Staging> {
@@ -22,6 +26,7 @@ export async function stageStream(connection: Connection, stream: Stream): Promi
   return {
     columns: stream.columns,
     untyped: [],
+    keep: stream.keep,
     relation: `(SELECT s.*, s.rowid AS __row FROM temp.staged s ANTI JOIN rejected r ON s.rowid = r.__row)`,
     files: [],
     locate: async () => {},

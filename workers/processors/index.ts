@@ -6,7 +6,6 @@ import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import qualityCheck from './quality/check.ts'
-import qualityCheck from './quality/check.ts'
 import sqlTransform from './sql/transform.ts'
 import tenantProvisionFolders from './tenant/provision_folders.ts'
 import tenantProvisionLake from './tenant/provision_lake.ts'
@@ -21,7 +20,6 @@ export const processors: readonly Processor[] = [
   fileExport,
   fileIngest,
   emailNotification,
-  qualityCheck,
   qualityCheck,
   sqlTransform,
   tenantProvisionFolders,

@@ -35,8 +35,8 @@ async function load(
     businessKey: ['id', 'part'],
     snapshot: 'full',
     source: stream
-      ? { columns: shape, batches: batches(shape) }
-      : { columns: shape, untyped: [], files: [], relation: live, locate: async () => {} },
+      ? { columns: shape, keep: 'amount DESC', batches: batches(shape) }
+      : { columns: shape, untyped: [], keep: '__row DESC', files: [], relation: live, locate: async () => {} },
     ...rest,
   })
 }
@@ -141,11 +141,11 @@ test.each([true, false])(
   },
 )
 
-test('a stream with one key twice keeps one row of it, whichever piece came first', async () => {
+test('a stream with one key twice keeps the row that its order puts first, whichever came first', async () => {
   await using t = await tenant()
   const given = `SELECT * FROM (VALUES (1::BIGINT, 'a', 1.00::DECIMAL(10,2), 'x'), (1, 'a', 2.00, 'y'), (NULL, 'a', 3.00, 'z')) v(id, part, amount, note)`
   expect(await load(t, given, { stream: true })).toMatchObject({ rowsIn: 3, rejected: 2, inserted: 1 })
-  expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.raw.sales`)).toEqual([{ n: 1 }])
+  expect(await t.rows(`SELECT note FROM lake.raw.sales`)).toEqual([{ note: 'y' }])
   expect(await load(t, `SELECT * FROM (${given}) ORDER BY note DESC`, { stream: true })).toMatchObject({ rejected: 2 })
 })
 
@@ -171,6 +171,7 @@ test('a load that fails leaves nothing behind', async () => {
       source: {
         columns,
         untyped: [],
+        keep: '__row DESC',
         files: [],
         relation: '(SELECT *, error(note) AS __row FROM given)',
         locate: async () => {},
@@ -186,7 +187,7 @@ test('a new column is added, and a missing one is refused', async () => {
   await using t = await tenant()
   await load(t, rows(0, 3))
   const wider = [...columns, { name: 'extra', type: 'DATE' }]
-  const source = { columns: wider, untyped: [], files: [], relation: live, locate: async () => {} }
+  const source = { columns: wider, untyped: [], keep: '__row DESC', files: [], relation: live, locate: async () => {} }
   const select = `SELECT *, CASE WHEN id = 1 THEN DATE '2024-01-01' END AS extra FROM (${rows(0, 3)})`
   expect(await load(t, select, { source })).toMatchObject({ updated: 1, unchanged: 2 })
   expect(await t.rows(`SELECT id, extra FROM lake.main.sales ORDER BY id`)).toMatchObject([

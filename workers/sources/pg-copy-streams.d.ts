@@ -1,0 +1,7 @@
+declare module 'pg-copy-streams' {
+  import type { Readable, ReadableOptions } from 'node:stream'
+  import type { Submittable } from 'pg'
+
+  /** A COPY … TO STDOUT as a stream of its bytes; `rowCount` is set when it has ended. */
+  export function to(text: string, options?: ReadableOptions): Readable & Submittable & { rowCount: number }
+}
