@@ -20,10 +20,11 @@ export async function fitColumns(
   })
   const changing = pairs.filter(({ from, to }) => !sameType(from.type, to.type) && !sameType(to.type, 'VARCHAR'))
   if (changing.length > 0) await rejectMisfits(connection, staging, changing)
+  // TRY_CAST, although every row that is left fits: the engine may cast before it takes the rejected rows out.
   const casts = pairs.map(({ from, to }) =>
     sameType(from.type, to.type)
       ? `s.${quoted(from.name)} AS ${quoted(to.name)}`
-      : `CAST(s.${quoted(from.name)}${isText(from.type) ? '' : '::VARCHAR'} AS ${to.type}) AS ${quoted(to.name)}`,
+      : `TRY_CAST(s.${quoted(from.name)}${isText(from.type) ? '' : '::VARCHAR'} AS ${to.type}) AS ${quoted(to.name)}`,
   )
   return {
     ...staging,
