@@ -6,7 +6,7 @@ import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { authenticate, keyUse } from './auth/api-key.ts'
 import type { Context, Waits } from './context.ts'
-import { publicError } from './graphql/errors.ts'
+import { innermost, publicError } from './graphql/errors.ts'
 import { limits, withinLimits } from './graphql/limits.ts'
 import { schema } from './graphql/schema.ts'
 import { withEventIds } from './http/event-ids.ts'
@@ -85,7 +85,9 @@ export function createApp(options: AppOptions): App {
       loaders: new Map(),
       signal: AbortSignal.any([gone.signal, request.signal]),
       later(work) {
-        const logged = work().catch((error) => ports.log.warn('hint.lost', { requestId, error: describeError(error) }))
+        const logged = work().catch((error) =>
+          ports.log.warn('hint.lost', { requestId, error: describeError(innermost(error)) }),
+        )
         laterWork.push(logged)
         host.waitUntil?.(logged)
       },
@@ -94,7 +96,7 @@ export function createApp(options: AppOptions): App {
       gone.abort()
       const closed = Promise.all(laterWork)
         .then(() => close?.())
-        .catch((error) => ports.log.warn('close.failed', { requestId, error: describeError(error) }))
+        .catch((error) => ports.log.warn('close.failed', { requestId, error: describeError(innermost(error)) }))
       host.waitUntil?.(closed)
     }
     try {
@@ -109,7 +111,7 @@ export function createApp(options: AppOptions): App {
     } catch (error) {
       end()
       if (error instanceof AppError) throw error
-      ports.log.error('request.failed', { requestId, error: describeError(error) })
+      ports.log.error('request.failed', { requestId, error: describeError(innermost(error)) })
       throw new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
     }
   }

@@ -41,6 +41,7 @@ export const builder = new SchemaBuilder<{
     nodeQueryOptions: false,
     nodesQueryOptions: false,
     pageInfoTypeOptions: { description: 'Where a page of a list stands.' },
+    pageInfoFieldOptions: { description: 'Where the page stands.' },
     hasNextPageFieldOptions: { description: 'Whether there is more after this page.' },
     hasPreviousPageFieldOptions: { description: 'Whether this page was asked for with a cursor.' },
     startCursorFieldOptions: { description: 'Cursor of the first item of the page.' },

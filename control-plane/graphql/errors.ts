@@ -46,16 +46,23 @@ function faultOfDocument(error: unknown): { code: ErrorCode; message: string; ht
 }
 
 // GraphQL quotes what it refuses, and that may be a password in the wrong field: types, fields and places stay, values go.
-// Texts of graphql 17: "..., found: <value>.", "... value: <value>", 'Value "<value>" does not exist in ...'.
+// Texts of graphql 17: "..., found: <value>.", "... value: <value>", 'Value "<value>" does not exist in ...'; of the
+// executor: 'Variable "$x" got invalid value <value> at "x.y"; <reason>', whose reason may quote the value again.
 function withoutValues(message: string): string {
   if (message.startsWith('Syntax Error')) return message.replace(/,? ?["'][\s\S]*$/, '')
+  const variable = /^Variable "\$(\w+)" got invalid value /.exec(message)?.[1]
+  if (variable !== undefined) {
+    const place = / at "([\w.[\]]+)"; [^;]*$/.exec(message)?.[1] ?? variable
+    const reason = /; ((?:Expected|Field) (?:[^";:]|"[\w![\]]+")*)$/.exec(message)?.[1]
+    return `The value of ${place} does not fit${reason ? `: ${reason}` : '.'}`
+  }
   return message
     .replace(/(?:,? [Ff]ound|(?<!invalid) value): [\s\S]*$/, '.')
     .replace(/(Value )"[\s\S]*" (does not exist in)/, '$1given $2')
 }
 
-// The driver's own words are the last cause; the wrapper around them quotes the statement with its values.
-function innermost(error: unknown): unknown {
+/** What went wrong in the driver's own words: the wrapper around them quotes the statement with its values. */
+export function innermost(error: unknown): unknown {
   if (error instanceof GraphQLError && error.originalError) return innermost(error.originalError)
   return error instanceof Error && error.cause !== undefined ? innermost(error.cause) : error
 }

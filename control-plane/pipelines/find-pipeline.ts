@@ -25,25 +25,40 @@ export async function findPipeline(tx: Tx, tenantId: string, path: string): Prom
   return row && { ...row.pipeline, yaml: row.yaml, sha256: row.sha256 }
 }
 
+/** What a run of a path would run: its text, and `keep`, which makes it a version of the tenant unless it is one. */
+export type Source = { yaml: string; keep(tx: Tx): Promise<{ id: string; version: number }> }
+
 /**
- * What a run of this path would run: the tenant's own pipeline, else the template as it is today, stored first as a
- * version of the tenant so that the run names what it ran. Throws NOT_FOUND.
+ * The tenant's own pipeline of this path, else the template as it is today. A template is kept as a version of the tenant
+ * when it runs, so that the run names what it ran. Throws NOT_FOUND.
  */
-export async function pipelineToRun(
+export async function sourceOf(
   tx: Tx,
   by: { tenantId: string; path: string; actor: string; requestId: string; isSystem?: boolean },
-): Promise<CurrentPipeline> {
+): Promise<Source> {
   const found = await findPipeline(tx, by.tenantId, by.path)
-  if (found?.origin === 'tenant') return found
+  const asItIs = (of: CurrentPipeline): Source => ({
+    yaml: of.yaml,
+    keep: async () => ({ id: of.id, version: of.currentVersion }),
+  })
+  if (found?.origin === 'tenant') return asItIs(found)
   const template = templateOf(by.path)
   if (!template || (isSystemPath(by.path) && !by.isSystem))
     throw new AppError('NOT_FOUND', 'There is neither a pipeline nor a template of this path.', {
       hint: 'See the queries pipelines and templates for what there is.',
       place: { path: 'pipeline' },
     })
-  if (found?.sha256 === template.sha256) return found
-  await storeVersion(tx, { ...by, origin: 'template', yaml: template.text, sha256: template.sha256 })
-  const stored = await findPipeline(tx, by.tenantId, by.path)
-  if (!stored) throw new Error('a stored template is not there')
-  return stored
+  if (found?.sha256 === template.sha256) return asItIs(found)
+  return {
+    yaml: template.text,
+    async keep(writer) {
+      const { tenantId, path, actor, requestId } = by
+      const { text: yaml, sha256 } = template
+      const stored = await storeVersion(writer, { tenantId, path, actor, requestId, origin: 'template', yaml, sha256 })
+      // Saved by the tenant since it was read: the run would name a text that it did not run.
+      if (stored.origin !== 'template')
+        throw new AppError('CONFLICT', 'This pipeline has just been saved: start again.')
+      return { id: stored.pipelineId, version: stored.version }
+    },
+  }
 }

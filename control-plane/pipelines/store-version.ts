@@ -22,7 +22,7 @@ export type NewVersion = {
 export async function storeVersion(
   tx: Tx,
   given: NewVersion,
-): Promise<{ pipelineId: string; version: number; created: boolean }> {
+): Promise<{ pipelineId: string; version: number; origin: 'tenant' | 'template'; created: boolean }> {
   const { tenantId, path, origin, yaml, sha256, actor } = given
   await tx
     .insert(pipeline)
@@ -46,7 +46,7 @@ export async function storeVersion(
     )
   const isTaken = current !== undefined && row.origin === 'tenant' && origin === 'template'
   if (isTaken || (current?.sha256 === sha256 && row.origin === origin))
-    return { pipelineId: row.id, version: row.currentVersion, created: false }
+    return { pipelineId: row.id, version: row.currentVersion, origin: row.origin, created: false }
   const version = current ? row.currentVersion + 1 : row.currentVersion
   await tx.insert(pipelineVersion).values({ tenantId, pipelineId: row.id, version, yaml, sha256, createdBy: actor })
   await tx
@@ -61,5 +61,5 @@ export async function storeVersion(
     requestId: given.requestId,
     details: { path, version, origin, sha256 },
   })
-  return { pipelineId: row.id, version, created: true }
+  return { pipelineId: row.id, version, origin, created: true }
 }

@@ -7,7 +7,7 @@ import { startRun as startInLedger } from '../../shared/runs/ledger.ts'
 import { parameterValues } from '../../shared/runs/parameters.ts'
 import { planRun, runTimeoutMs } from '../../shared/runs/plan.ts'
 import { type Context, inTenant } from '../context.ts'
-import { pipelineToRun } from '../pipelines/find-pipeline.ts'
+import { sourceOf } from '../pipelines/find-pipeline.ts'
 import { wakeQueues } from './wake-queues.ts'
 
 /** What a caller wants to run. */
@@ -62,17 +62,19 @@ export type NewRun = {
 
 /** The part of `startRun` that is one transaction; the caller wakes the queues after it. */
 export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> {
-  const pipeline = await pipelineToRun(tx, { ...run, isSystem: run.trigger === 'provision' })
-  const parsed = parsePipeline(pipeline.yaml, { file: `${run.path}.yml` })
+  const source = await sourceOf(tx, { ...run, isSystem: run.trigger === 'provision' })
+  const parsed = parsePipeline(source.yaml, { file: `${run.path}.yml` })
   if ('problems' in parsed) return parsed
+  const parameters = parameterValues(parsed.pipeline, run.parameters)
+  const pipeline = await source.keep(tx)
   const answer = await startInLedger(tx, {
     runId: newId('run'),
     pipelineId: pipeline.id,
-    pipelineVersion: pipeline.currentVersion,
+    pipelineVersion: pipeline.version,
     trigger: run.trigger,
     idempotencyKey: run.idempotencyKey,
     inputHash: run.inputHash,
-    parameters: parameterValues(parsed.pipeline, run.parameters),
+    parameters,
     timeoutMs: runTimeoutMs(parsed.pipeline),
     requestedBy: run.actor,
     requestId: run.requestId,

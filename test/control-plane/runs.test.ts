@@ -134,10 +134,10 @@ test('a failed run is retried from where it failed, and a succeeded one from a s
   isBroken = false
   worker.done.length = 0
   const retry = (input: object) =>
-    plane.query(
-      `mutation ($input: RetryRunInput!) { retryRun(input: $input) { run { id state } errors { code } } }`,
-      { token: a.token, variables: { input } },
-    )
+    plane.query(`mutation ($input: RetryRunInput!) { retryRun(input: $input) { run { id state } errors { code } } }`, {
+      token: a.token,
+      variables: { input },
+    })
   expect((await retry({ id: run.id })).data.retryRun.errors).toEqual([])
   await ended(run.id, 'SUCCEEDED')
   expect(worker.done.filter((line) => line.endsWith('first'))).toEqual([])
@@ -179,23 +179,26 @@ test('the plan limits unfinished runs, and says the figures', async () => {
 
 test('a template runs without being saved, and the tenant’s own pipeline of that path wins', async () => {
   const b = await plane.tenant()
+  const path = 'demo/places/daily'
   const listed = await plane.query('{ templates { nodes { path sha256 } } pipelines { nodes { path } } }', b)
-  const path = listed.data.templates.nodes[0].path
+  const template = listed.data.templates.nodes.find((node: Loose) => node.path === path)
   expect(listed.data.pipelines.nodes).toEqual([])
   expect(listed.text).not.toContain('system/')
   const shown = `{ pipeline(path: "${path}") { origin version yaml sha256 } }`
-  const run = await start({ pipeline: path }, b.token)
-  if (run.errors.length > 0) expect(run.errors[0].code).toBe('PARAMETER_INVALID')
-  else
-    expect((await plane.query(shown, b)).data.pipeline).toMatchObject({
-      origin: 'TEMPLATE',
-      version: 1,
-      sha256: listed.data.templates.nodes[0].sha256,
-    })
+  expect((await start({ pipeline: path, parameters: { no_such: 1 } }, b.token)).errors).toHaveLength(1)
+  expect((await plane.query(shown, b)).data.pipeline).toBeNull()
+  expect((await start({ pipeline: path }, b.token)).errors).toEqual([])
+  expect((await plane.query(shown, b)).data.pipeline).toMatchObject({
+    origin: 'TEMPLATE',
+    version: 1,
+    sha256: template.sha256,
+  })
+  await start({ pipeline: path }, b.token)
+  expect((await plane.query(shown, b)).data.pipeline.version).toBe(1)
   await save(b.token, path, clean)
-  expect((await plane.query(shown, b)).data.pipeline).toMatchObject({ origin: 'TENANT', yaml: clean })
+  expect((await plane.query(shown, b)).data.pipeline).toMatchObject({ origin: 'TENANT', version: 2, yaml: clean })
   const own = await start({ pipeline: path }, b.token)
-  expect(own.run.steps.map((step: Loose) => step.key)).toEqual(['first', 'second'])
+  expect(own.run).toMatchObject({ pipelineVersion: 2, steps: [{ key: 'first' }, { key: 'second' }] })
 })
 
 test('steps of a list of runs are read together', async () => {

@@ -19,7 +19,8 @@ beforeAll(async () => {
 })
 afterAll(() => plane[Symbol.asyncDispose]())
 
-const watch = 'subscription ($id: ID!, $after: Int) { runEvents(runId: $id, after: $after) { type stepKey message data } }'
+const watch =
+  'subscription ($id: ID!, $after: Int) { runEvents(runId: $id, after: $after) { type stepKey message data } }'
 const start = async (): Promise<string> =>
   (
     await plane.query('mutation { runPipeline(input: { pipeline: "demo/files/clean" }) { run { id } } }', {
@@ -73,7 +74,8 @@ test('events that come while the stream waits arrive at the hint, not at the nex
   const seen: string[] = []
   const began = Date.now()
   const reading = (async () => {
-    for await (const frame of plane.subscribe(watch, { token: a.token, variables: { id } })) seen.push(...types([frame]))
+    for await (const frame of plane.subscribe(watch, { token: a.token, variables: { id } }))
+      seen.push(...types([frame]))
   })()
   await until('the first event is there', () => seen.length === 1)
   await using _worker = smallWorker(plane.ports)
@@ -113,6 +115,7 @@ test('a client that leaves ends its stream and nothing waits for it any more', a
   await reader?.cancel()
   leave.abort()
   await until('nothing waits', () => waiting === 0)
+  expect(waiting).toBe(0)
 })
 
 test('a stream past its time ends without the run having ended', async () => {
