@@ -33,11 +33,17 @@ export type Standalone = {
   stop(graceMs: number): Promise<void>
 }
 
-/** Starts control plane and worker over embedded PostgreSQL in `dataDir`, and goes on with what was unfinished. */
-export async function startStandalone(options: StandaloneOptions): Promise<Standalone> {
+/**
+ * Starts control plane and worker over embedded PostgreSQL in `dataDir`, and goes on with what was unfinished. `open`
+ * opens what they work with; the default is the embedded mode's own.
+ */
+export async function startStandalone(
+  options: StandaloneOptions,
+  open: typeof openPorts = openPorts,
+): Promise<Standalone> {
   const dataDir = resolve(options.dataDir)
   const lock = await lockFolder(dataDir)
-  const { ports, close } = await openPorts(dataDir, options.logLevel)
+  const { ports, close } = await open(dataDir, options.logLevel)
   const platformKey = await platformKeyOf(ports, join(dataDir, 'platform-api-key'))
   const worker = startWorker(ports, { ...options, dataDir })
   // One process owns every lease here: what another owner held is given back at once instead of after its lease.

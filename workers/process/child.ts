@@ -15,9 +15,9 @@ const byType = new Map(processors.map((processor) => [processor.type, processor]
 const running = new Map<string, AbortController>()
 let bound: { binding: Binding; lake: Lake } | undefined
 
-process.on('disconnect', () => process.exit(0))
-// A parent that was killed may leave a broken pipe before the disconnect is heard.
-process.on('error', () => process.exit(0))
+// Gone with its parent, at once: a regular exit would wait for what runs inside the engine and keep the lake locked.
+process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
+process.on('error', () => process.kill(process.pid, 'SIGKILL'))
 process.on('message', (message: ToChild) => {
   if (message.kind === 'bind') void bind(message.binding)
   else if (message.kind === 'run') void run(message.job)

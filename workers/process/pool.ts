@@ -38,7 +38,7 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
     const { id } = binding.tenant
     const known = tenants.get(id)
     if (known) return known
-    const child = spare
+    const child = spare.closing ? spawnTenantProcess() : spare
     spare = spawnTenantProcess()
     const ready = child.bind(binding).then(() => child)
     tenants.set(id, ready)
