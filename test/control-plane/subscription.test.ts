@@ -84,6 +84,25 @@ test('events that come while the stream waits arrive at the hint, not at the nex
   expect(Date.now() - began).toBeLessThan(4000)
 })
 
+test('a stream of a run that was retried goes past the first end to the last', async () => {
+  const id = await start()
+  let isBroken = true
+  await using _worker = smallWorker(plane.ports, () =>
+    isBroken ? { code: 'FILE_MISSING', message: 'It is not there.', hint: 'Put it there.', retry: 'never' } : undefined,
+  )
+  for await (const _ of plane.subscribe(watch, { token: a.token, variables: { id } }));
+  isBroken = false
+  await plane.query(`mutation { retryRun(input: { id: "${id}" }) { errors { code } } }`, a)
+  const frames: Frame[] = []
+  for await (const frame of plane.subscribe(watch, { token: a.token, variables: { id } })) frames.push(frame)
+  expect(types(frames).filter((type) => type.startsWith('run.'))).toEqual([
+    'run.queued',
+    'run.failed',
+    'run.retrying',
+    'run.succeeded',
+  ])
+})
+
 test('a client that leaves ends its stream and nothing waits for it any more', async () => {
   const id = await start()
   let waiting = 0
