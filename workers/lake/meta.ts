@@ -40,7 +40,7 @@ export async function refreshChangeLog(connection: Connection): Promise<void> {
 
 const emptyLog = `SELECT ''::VARCHAR AS table_name, ''::VARCHAR AS org_id, ''::VARCHAR AS composite_key, 0 AS old_version,
   0 AS new_version, ''::VARCHAR AS change_type, NULL::VARCHAR[] AS changed_fields, ''::VARCHAR AS changed_by_user_id,
-  now() AS changed_at, ''::BLOB AS old_data_hash, ''::BLOB AS new_data_hash, ''::VARCHAR AS source_file, ''::VARCHAR AS run_id`
+  now() AS changed_at, ''::VARCHAR AS old_data_hash, ''::VARCHAR AS new_data_hash, ''::VARCHAR AS source_file, ''::VARCHAR AS run_id`
 
 function changesOf(table: string): string {
   return `SELECT ${literal(table)} AS table_name, org_id, composite_key, previous_version AS old_version,

@@ -5,7 +5,7 @@ export const envelope: readonly { name: string; type: string }[] = [
   { name: 'org_id', type: 'VARCHAR' },
   { name: 'composite_key', type: 'VARCHAR' },
   { name: 'version', type: 'INTEGER' },
-  { name: 'data_hash', type: 'BLOB' },
+  { name: 'data_hash', type: 'VARCHAR' },
   { name: 'change_type', type: 'VARCHAR' },
   { name: 'changed_fields', type: 'VARCHAR[]' },
   { name: 'previous_version', type: 'INTEGER' },

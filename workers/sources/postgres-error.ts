@@ -12,7 +12,7 @@ export function postgresError(error: unknown, signal: AbortSignal, at: { isConne
   const cause = error
   if (state === undefined) return connectionError(error, at.isConnecting === true)
   const says = text(error)
-  if (/^28/.test(state))
+  if (state.startsWith('28'))
     return new AppError('CREDENTIAL_REJECTED', 'The server refused this user or password.', { cause })
   if (state === '3D000') return new AppError('CREDENTIAL_REJECTED', 'The server has no such database.', { cause })
   if (state === '25006') return new AppError('SQL_NOT_ALLOWED', 'The query writes; a source is only read.', { cause })

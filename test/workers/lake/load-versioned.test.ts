@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import type { Column } from '../../../workers/define.ts'
 import { compositeKey } from '../../../workers/lake/composite-key.ts'
@@ -198,6 +199,14 @@ test('a new column is added, and a missing one is refused', async () => {
   await expect(load(t, rows(0, 3))).rejects.toMatchObject({ code: 'SCHEMA_MISMATCH' })
 })
 
+test('the stored hash can be recomputed from the row', async () => {
+  await using t = await tenant()
+  await load(t, `SELECT 7::BIGINT AS id, 'ü' AS part, 1.50::DECIMAL(10,2) AS amount, NULL::VARCHAR AS note`)
+  const text = `ü\u001f7\u001f1.50\u001f2\u001f`
+  const expected = createHash('sha256').update(text).digest('hex')
+  expect(await t.rows(`SELECT data_hash FROM lake.raw.sales`)).toEqual([{ data_hash: expected }])
+})
+
 test('distinct tuples have distinct composite keys and distinct rows distinct hashes', async () => {
   await using t = await tenant()
   using connection = await t.lake.connect(new AbortController().signal)
@@ -219,6 +228,8 @@ test('distinct tuples have distinct composite keys and distinct rows distinct ha
     '\u001f',
     '\u001e',
     '\u001f1\u001e',
+    '\u001f1',
+    '1\u001f1',
     '0',
     '1',
   ]

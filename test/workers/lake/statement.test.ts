@@ -90,6 +90,12 @@ test.each([
   expect(answer).not.toMatch(/\/tmp\/|lake\.duckdb/)
 })
 
+const outcome = (running: Promise<unknown>): Promise<string> =>
+  running.then(
+    () => 'done',
+    (error: Error) => error.name,
+  )
+
 // The walls hold without the check, too: this is what stands if a statement slips past it.
 test('the engine itself reaches no file outside the tenant, no setting and no extension', async () => {
   await using t = await withTable()
@@ -107,7 +113,7 @@ test('the engine itself reaches no file outside the tenant, no setting and no ex
     `SET allowed_directories = ['/']`,
     `INSTALL httpfs`,
   ])
-    await expect(connection.run(text), text).rejects.toMatchObject({ name: 'AppError' })
+    expect(`${text}: ${await outcome(connection.run(text))}`).toBe(`${text}: AppError`)
 })
 
 test('an abort ends a query that would never end', async () => {
