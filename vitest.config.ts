@@ -4,9 +4,10 @@ const common = { testTimeout: 60_000, hookTimeout: 60_000, pool: 'forks' as cons
 
 // Vite would pick graphql's "development" build for our imports, and Node the plain one for those of the libraries: two
 // copies whose classes do not know each other. These conditions are those of Node itself.
-const ssr = { resolve: { conditions: ['module-sync', 'node', 'import', 'default'] } }
+const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 
-/** `npm test` runs `unit` and `stories`; `npm run test:services` runs `services` with the servers that the machine has. */
+/** `npm test` runs `unit` and `stories`; `npm run test:services` runs `services` with the servers that the
+ * machine has, and `npm run test:edge` runs `edge` on Deno and workerd. */
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -40,6 +41,7 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      { ssr, test: { ...common, name: 'edge', include: ['test/edge/**/*.test.ts'] } },
     ],
   },
 })

@@ -370,7 +370,10 @@ export function ledgerCases(engine: string, open: () => Db): void {
     test('what no wake told of is found by tick', async () => {
       const t = await makeTenant(open())
       await started(t, [{ key: 'a' }])
-      await open().execute(sql`update app.tenant_queue set next_ready_at = 'infinity' where tenant_id = ${t.tenantId}`)
+      await open().transaction(async (tx) => {
+        await tx.execute(sql`select set_config('role', 'tributary_ledger', true)`)
+        await tx.execute(sql`update app.tenant_queue set next_ready_at = 'infinity' where tenant_id = ${t.tenantId}`)
+      })
       expect(await claim(t)).toEqual([])
       expect(await ledger.tick(open())).toContainEqual({ tenantId: t.tenantId, queue: 'ingest' })
       expect(await claim(t)).toHaveLength(1)

@@ -52,9 +52,12 @@ export async function makeTenant(
   return { tenantId, pipelineId }
 }
 
-/** Moves every running step's lease into the past, as if its worker had been silent. Only the database's owner can. */
+/** Moves every running step's lease into the past, as if its worker had been silent. No side of the product can. */
 export async function expireLeases(db: Db): Promise<void> {
-  await db.execute(
-    sql`update app.run_step set lease_until = clock_timestamp() - interval '1 second' where state = 'running'`,
-  )
+  await db.transaction(async (tx) => {
+    await tx.execute(sql`select set_config('role', 'tributary_ledger', true)`)
+    await tx.execute(
+      sql`update app.run_step set lease_until = clock_timestamp() - interval '1 second' where state = 'running'`,
+    )
+  })
 }

@@ -1,0 +1,61 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { graphqlClient } from '../../standalone/client.ts'
+import { type EdgeHouse, edgeHouse } from './house.ts'
+import { onDeno, onWorkerd } from './runtimes.ts'
+
+let house: EdgeHouse | undefined
+let skipped = ''
+beforeAll(async () => {
+  const opened = await edgeHouse()
+  if ('skipped' in opened) skipped = opened.skipped
+  else house = opened
+}, 120_000)
+afterAll(() => house?.[Symbol.asyncDispose]())
+
+const pipeline = `
+pipeline_id: edge
+steps:
+  - step_id: one
+    ps_type: sql.transform
+    query: "SELECT 1 AS n"
+    destination: { table: edge, mode: replace }
+`
+
+test.for([
+  ['Deno', onDeno],
+  ['workerd', onWorkerd],
+] as const)(
+  'the control plane answers a query, a mutation and a subscription on %s',
+  { timeout: 120_000 },
+  async ([, start], context) => {
+    if (!house) return context.skip(`left out: ${skipped}`)
+    await using runtime = await start(house.variables)
+    const health = await fetch(`${runtime.url}/healthz`)
+    expect(await health.json()).toEqual({ status: 'ok' })
+
+    const client = graphqlClient(runtime.url, house.token)
+    expect(await client.request('{ viewer { tenantId } }')).toEqual({ viewer: { tenantId: 'edge_tenant' } })
+    await expect(
+      graphqlClient(runtime.url, `key_${'0'.repeat(32)}.${'0'.repeat(64)}`).request('{ viewer { tenantId } }'),
+    ).rejects.toThrow('UNAUTHENTICATED')
+
+    const saved = await client.request(
+      'mutation ($yaml: String!) { savePipeline(input: {path: "test/edge/one", yaml: $yaml}) { errors { message } } }',
+      { yaml: pipeline },
+    )
+    expect(saved).toEqual({ savePipeline: { errors: [] } })
+    const started = await client.request(
+      'mutation { runPipeline(input: {pipeline: "test/edge/one"}) { run { id } errors { message } } }',
+    )
+    const { runPipeline } = started as { runPipeline: { run: { id: string } } }
+
+    const types: unknown[] = []
+    for await (const event of client.subscribe('subscription ($runId: ID!) { runEvents(runId: $runId) { seq type } }', {
+      runId: runPipeline.run.id,
+    })) {
+      types.push((event as { runEvents: { type: string } }).runEvents.type)
+    }
+    expect(types[0]).toBe('run.queued')
+    expect(types.at(-1)).toBe('run.succeeded')
+  },
+)

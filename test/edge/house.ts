@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createApp } from '../../control-plane/app.ts'
+import { createPlatform } from '../../control-plane/tenants/bootstrap.ts'
+import { systemClock } from '../../shared/clock.ts'
+import type { Ports } from '../../shared/ports.ts'
+import { secretBox } from '../../shared/secrets/secret-box.ts'
+import { inProcessHub } from '../../shared/waking/hub.ts'
+import { inProcessWaker } from '../../shared/waking/waker.ts'
+import { serveHttp } from '../../standalone/http-server.ts'
+import { migrationsFolder, processLog } from '../../standalone/ports.ts'
+import { migratePg, openPg } from '../../workers/db/pg.ts'
+import { startWorker } from '../../workers/worker.ts'
+import { startNeonProxy } from '../support/neon-proxy.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { onboard } from '../support/world.ts'
+
+/** What the edge runtimes are put in front of. `variables` is their environment, `token` a tenant's key. */
+export type EdgeHouse = AsyncDisposable & {
+  variables: Record<string, string>
+  token: string
+  save: Awaited<ReturnType<typeof onboard>>['save']
+}
+
+/** PostgreSQL behind a stand-in for Neon, one Node worker, and a tenant that was onboarded through the API on Node. */
+export async function edgeHouse(): Promise<EdgeHouse | { skipped: string }> {
+  const postgres = await startPostgres()
+  if ('skipped' in postgres) return postgres
+  const dataDir = await mkdtemp(join(tmpdir(), 'edge-'))
+  const proxy = await startNeonProxy(postgres.port, import.meta.filename)
+  await migratePg(postgres.url, migrationsFolder)
+  const { db, close } = openPg(postgres.url)
+  const keys = { current: 'k1', keys: { k1: randomBytes(32).toString('base64') } }
+  const ports: Ports = {
+    db,
+    secrets: secretBox(keys),
+    waker: inProcessWaker(),
+    hub: inProcessHub(),
+    clock: systemClock,
+    log: processLog('silent'),
+  }
+  const worker = startWorker(ports, { dataDir, allowPrivateNetwork: true })
+  const created = await createPlatform(ports)
+  const server = await serveHttp(
+    createApp({ ports: async () => ({ ports }), development: false, allowedOrigins: [] }),
+    {
+      host: '127.0.0.1',
+      port: 0,
+      log: ports.log,
+    },
+  )
+  const tenant = await onboard({ url: server.url, platformKey: created?.token ?? '', dataDir }, 'edge_tenant')
+  await server.stop()
+  return {
+    variables: { DATABASE_URL: postgres.url, NEON_PROXY: proxy.hostPort, PLATFORM_KEYS: JSON.stringify(keys) },
+    token: tenant.token,
+    save: tenant.save,
+    async [Symbol.asyncDispose]() {
+      await worker.stop(0)
+      await close()
+      proxy.stop()
+      await postgres.stop()
+      await rm(dataDir, { recursive: true, force: true })
+    },
+  }
+}
