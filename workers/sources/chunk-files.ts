@@ -1,6 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { hasOddQuotes } from './odd-quotes.ts'
 
 /** A file that is whole: where it is and how long. */
 export type ChunkFile = { path: string; bytes: number }
@@ -101,9 +102,7 @@ function recordEnds(): { endsWith(chunk: Buffer): boolean } {
   let isQuoted = false
   return {
     endsWith(chunk) {
-      let quotes = 0
-      for (let index = 0; index < chunk.length; index++) if (chunk[index] === 0x22) quotes++
-      if (quotes % 2 === 1) isQuoted = !isQuoted
+      if (hasOddQuotes(chunk)) isQuoted = !isQuoted
       return !isQuoted && chunk[chunk.length - 1] === 0x0a
     },
   }
