@@ -100,8 +100,9 @@ async function rejectObjects(connection: Connection, format: 'json' | 'ndjson'):
 
 async function findColumns(connection: Connection, file: string): Promise<Column[]> {
   const found = await connection.rows(
-    `SELECT key AS name, bool_and(type IN ('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE')) OR bool_and(type = 'BOOLEAN') AS number,
-       bool_and(type IN ('OBJECT', 'ARRAY')) AS nested
+    `SELECT key AS name, bool_and(type IN ('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE')) FILTER (type <> 'NULL')
+         OR bool_and(type = 'BOOLEAN') FILTER (type <> 'NULL') AS number,
+       bool_and(type IN ('OBJECT', 'ARRAY')) FILTER (type <> 'NULL') AS nested
      FROM (SELECT key, type, __row, position FROM (
        SELECT unnest(json_keys(object)) AS key, generate_subscripts(json_keys(object), 1) AS position, object, __row FROM objects),
        LATERAL (SELECT json_type(object, '$."' || replace(key, '"', '\\"') || '"') AS type))
