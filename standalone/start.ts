@@ -1,9 +1,10 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type App, createApp } from '../control-plane/app.ts'
 import { createPlatform } from '../control-plane/tenants/bootstrap.ts'
 import type { Log } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { makeApiKey } from '../shared/secrets/api-key.ts'
 import { adopt } from '../shared/runs/ledger.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../workers/worker.ts'
 import { type HttpServer, serveHttp } from './http-server.ts'
@@ -75,12 +76,15 @@ export async function startStandalone(
   }
 }
 
-// Shown once by the platform and kept beside the data, for the owner's eyes only.
+// Made once and kept beside the data, for the owner's eyes only; the file is whole before the database knows the key.
 async function platformKeyOf(ports: Ports, file: string): Promise<string> {
-  const created = await createPlatform(ports)
-  if (created) writeFileSync(file, created.token, { mode: 0o600 })
-  if (!existsSync(file)) throw new Error(`the platform's API key is not in ${file}`)
-  return readFileSync(file, 'utf8').trim()
+  if (!existsSync(file)) {
+    writeFileSync(`${file}.new`, (await makeApiKey()).token, { mode: 0o600 })
+    renameSync(`${file}.new`, file)
+  }
+  const token = readFileSync(file, 'utf8').trim()
+  await createPlatform(ports, token)
+  return token
 }
 
 async function listen(app: App, options: StandaloneOptions, log: Log): Promise<HttpServer> {

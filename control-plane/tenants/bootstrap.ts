@@ -3,18 +3,23 @@ import { platformTenantId, type Scope } from '../../schema/roles.ts'
 import { apiKey, tenant } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { withTenant } from '../../shared/db/db.ts'
+import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
-import { makeApiKey } from '../../shared/secrets/api-key.ts'
+import { hashSecret, splitApiKey } from '../../shared/secrets/api-key.ts'
 
 const platformScopes: Scope[] = ['platform:admin', 'tenant:read', 'audit:read']
 
 /**
- * Makes the platform's own tenant and its first key, once in the life of a database. Answers the key's token only to the
- * call that made it: it is kept nowhere. Safe to call at every start and from several processes.
+ * Makes the platform's own tenant, and `token` a key of it. The caller keeps the token safe before it calls: a crash in
+ * between then loses nothing. Safe to call with the same token at every start; a key that was revoked stays revoked.
+ * Throws BAD_INPUT when the token has not the form that `makeApiKey` gives.
  */
-export function createPlatform(ports: Pick<Ports, 'db' | 'clock'>): Promise<{ token: string } | undefined> {
-  return withTenant(ports.db, { tenantId: platformTenantId, side: 'api' }, async (tx) => {
-    const made = await tx
+export async function createPlatform(ports: Pick<Ports, 'db' | 'clock'>, token: string): Promise<void> {
+  const parts = splitApiKey(token)
+  if (!parts) throw new AppError('BAD_INPUT', "The platform's API key is not of the form key_<id>.<secret>.")
+  const secretHash = await hashSecret(parts.secret)
+  await withTenant(ports.db, { tenantId: platformTenantId, side: 'api' }, async (tx) => {
+    await tx
       .insert(tenant)
       .values({
         id: platformTenantId,
@@ -27,24 +32,25 @@ export function createPlatform(ports: Pick<Ports, 'db' | 'clock'>): Promise<{ to
         activatedAt: ports.clock.now(),
       })
       .onConflictDoNothing()
-      .returning({ id: tenant.id })
-    if (made.length === 0) return undefined
-    const key = await makeApiKey()
-    await tx.insert(apiKey).values({
-      tenantId: platformTenantId,
-      id: key.id,
-      name: 'first key',
-      secretHash: key.secretHash,
-      scopes: platformScopes,
-      createdBy: 'system:bootstrap',
-    })
+    const made = await tx
+      .insert(apiKey)
+      .values({
+        tenantId: platformTenantId,
+        id: parts.id,
+        name: 'first key',
+        secretHash,
+        scopes: platformScopes,
+        createdBy: 'system:bootstrap',
+      })
+      .onConflictDoNothing()
+      .returning({ id: apiKey.id })
+    if (made.length === 0) return
     await audit(tx, {
       tenantId: platformTenantId,
       actor: 'system:bootstrap',
       action: 'platform.created',
-      target: key.id,
+      target: parts.id,
       details: { scopes: platformScopes },
     })
-    return { token: key.token }
   })
 }

@@ -6,6 +6,7 @@ import { createApp } from '../../control-plane/app.ts'
 import { createPlatform } from '../../control-plane/tenants/bootstrap.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { Ports } from '../../shared/ports.ts'
+import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { inProcessHub } from '../../shared/waking/hub.ts'
 import { inProcessWaker } from '../../shared/waking/waker.ts'
@@ -42,7 +43,8 @@ export async function edgeHouse(): Promise<EdgeHouse | { skipped: string }> {
     log: processLog('silent'),
   }
   const worker = startWorker(ports, { dataDir, allowPrivateNetwork: true })
-  const created = await createPlatform(ports)
+  const platform = await makeApiKey()
+  await createPlatform(ports, platform.token)
   const server = await serveHttp(
     createApp({ ports: async () => ({ ports }), development: false, allowedOrigins: [] }),
     {
@@ -51,7 +53,7 @@ export async function edgeHouse(): Promise<EdgeHouse | { skipped: string }> {
       log: ports.log,
     },
   )
-  const tenant = await onboard({ url: server.url, platformKey: created?.token ?? '', dataDir }, 'edge_tenant')
+  const tenant = await onboard({ url: server.url, platformKey: platform.token, dataDir }, 'edge_tenant')
   await server.stop()
   return {
     variables: { DATABASE_URL: postgres.url, NEON_PROXY: proxy.hostPort, PLATFORM_KEYS: JSON.stringify(keys) },

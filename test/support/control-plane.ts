@@ -80,8 +80,8 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
       ...more,
     })
   const app = appWith({})
-  const platform = await createPlatform(ports)
-  if (!platform) throw new Error('a fresh database has a platform already')
+  const platform = await makeApiKey()
+  await createPlatform(ports, platform.token)
   let made = 0
 
   const key: ControlPlane['key'] = async (tenantId, { scopes = tenantScopes, expiresAt, revokedAt } = {}) => {
