@@ -9,6 +9,8 @@ const checks: Readonly<Record<string, readonly string[]>> = {
   'types, node': ['tsc', '-p', 'tsconfig.node.json'],
   generated: ['node', 'scripts/generate.ts', '--check'],
   walls: ['node', 'scripts/walls.ts'],
+  tables: ['node', 'scripts/tables.ts'],
+  descriptions: ['node', 'scripts/descriptions.ts'],
 }
 
 const root = join(import.meta.dirname, '..')
