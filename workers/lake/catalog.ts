@@ -2,7 +2,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Column } from '../define.ts'
 import type { Connection } from './connection.ts'
 import { envelope, isEnvelopeName, literal, quoted, versionsOf } from './names.ts'
-import { refreshChangeLog, refreshViews } from './meta.ts'
+import { refreshViews } from './meta.ts'
 
 /** A table of the lake: `columns` are those of the business, in order. */
 export type Table = { name: string; kind: 'versioned' | 'plain'; businessKey: string[]; columns: Column[] }
@@ -58,7 +58,6 @@ export async function createVersioned(
     name,
     columns.map((column) => column.name),
   )
-  await refreshChangeLog(connection)
   return { name, kind: 'versioned', businessKey: [...businessKey], columns: [...columns] }
 }
 
@@ -79,7 +78,6 @@ export async function addColumns(connection: Connection, table: Table, added: re
     table.name,
     columns.map((column) => column.name),
   )
-  await refreshChangeLog(connection)
   return { ...table, columns }
 }
 

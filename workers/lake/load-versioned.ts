@@ -5,6 +5,7 @@ import { compositeKey } from './composite-key.ts'
 import type { Connection } from './connection.ts'
 import { sameType } from './fit-columns.ts'
 import { envelope, literal, quoted, versionsOf } from './names.ts'
+import { refreshChangeLog } from './meta.ts'
 import { measured } from './quality-metrics.ts'
 import { type Attempt, type LoadCounts, loadOnce } from './receipt.ts'
 import { rejectKeys } from './reject-keys.ts'
@@ -36,7 +37,8 @@ export type VersionedLoad = {
  * is no column or not the table's, CONFLICT as `loadOnce` does.
  */
 export async function loadVersioned(connection: Connection, load: VersionedLoad): Promise<LoadCounts> {
-  return await loadOnce(connection, load.attempt, load.table, async () => {
+  const isNew = (await findTable(connection, load.table)) === undefined
+  const counts = await loadOnce(connection, load.attempt, load.table, async () => {
     const table = await prepareTable(connection, load)
     const keys = keyColumns(table, load.source.columns)
     const [any] = await connection.rows(`SELECT 1 FROM ${versionsOf(table.name)} LIMIT 1`)
@@ -49,6 +51,8 @@ export async function loadVersioned(connection: Connection, load: VersionedLoad)
     const counts = { ...changes, rowsIn: changes.rowsIn + rejected, rejected }
     return await measured(connection, load.attempt, table.name, counts)
   })
+  if (isNew) await refreshChangeLog(connection)
+  return counts
 }
 
 async function prepareTable(connection: Connection, load: VersionedLoad): Promise<Table> {

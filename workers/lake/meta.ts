@@ -1,3 +1,4 @@
+import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
 import { literal, quoted, versionsOf } from './names.ts'
 
@@ -22,14 +23,25 @@ const tables = [
 /** Makes the lake's own tables when they are not there. */
 export async function ensureMeta(connection: Connection): Promise<void> {
   for (const sql of tables) await connection.run(sql)
-  const [log] = await connection.rows(
-    `SELECT 1 FROM duckdb_views() WHERE database_name = 'lake' AND view_name = 'x_meta_change_log'`,
-  )
-  if (!log) await refreshChangeLog(connection)
+  // A process that died after a first load has left its table out.
+  await refreshChangeLog(connection)
 }
 
-/** Makes `x_meta_change_log` anew: every version of every versioned table, with the hash before and after. */
+/**
+ * Makes `x_meta_change_log` anew: every version of every versioned table, with the hash before and after. It is the one
+ * view that all loads share, so it is made outside of their transactions: two first loads would exclude each other.
+ */
 export async function refreshChangeLog(connection: Connection): Promise<void> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await replaceChangeLog(connection)
+    } catch (error) {
+      const isRace = error instanceof AppError && error.code === 'CONFLICT'
+      if (!isRace || attempt === 20) throw error
+    }
+}
+
+async function replaceChangeLog(connection: Connection): Promise<void> {
   const versioned = await connection.rows(
     `SELECT table_name FROM lake.raw.x_meta_tables WHERE kind = 'versioned' ORDER BY table_name`,
   )

@@ -25,11 +25,11 @@ async function load(
   using connection = await t.lake.connect(new AbortController().signal)
   await openRejected(connection)
   await connection.run(`CREATE OR REPLACE TEMP TABLE given AS ${select}`)
-  fences++
+  const fence = ++fences
   const shape = given.source?.columns ?? columns
   const { stream, ...rest } = given
   return await loadVersioned(connection, {
-    attempt: { runId: `run_${fences}`, stepKey: 's', cycle: 0, fence: fences },
+    attempt: { runId: `run_${fence}`, stepKey: 's', cycle: 0, fence },
     orgId: 'acme',
     actor: 'usr_1',
     table: 'sales',
@@ -161,6 +161,18 @@ test('a repeat of a step answers what it answered, and an older attempt is refus
   })
   expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.main.sales`)).toEqual([{ n: 5 }])
   expect(await load(t, rows(0, 3), { attempt: { ...attempt, cycle: 1, fence: 902n } })).toMatchObject({ deleted: 2 })
+})
+
+test('first loads of several tables at the same time do not hinder each other', async () => {
+  await using t = await tenant()
+  const tables = ['a', 'b', 'c', 'd']
+  const all = await Promise.all(tables.map((table) => load(t, rows(0, 5000), { table })))
+  expect(all.map((counts) => counts.inserted)).toEqual(tables.map(() => 5000))
+  expect(
+    await t.rows(
+      `SELECT table_name AS t, count(*)::INTEGER AS n FROM lake.raw.x_meta_change_log GROUP BY 1 ORDER BY 1`,
+    ),
+  ).toEqual(tables.map((table) => ({ t: table, n: 5000 })))
 })
 
 test('a load that fails leaves nothing behind', async () => {

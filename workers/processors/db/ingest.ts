@@ -51,8 +51,16 @@ export default defineProcessor({
     // Other types than the table has: every value must fit them, so the rows are looked at before they go in.
     const rows: Staging | Stream = isSame
       ? { ...stream, columns: target }
-      : await fitColumns(connection, await stageStream(connection, stream), target)
-    const counts = await loadInto(connection, ctx, settings.destination, rows)
+      : await fitColumns(
+          connection,
+          await stageStream(connection, stream).catch((error: unknown) => {
+            throw valueError(error)
+          }),
+          target,
+        )
+    const counts = await loadInto(connection, ctx, settings.destination, rows).catch((error: unknown) => {
+      throw valueError(error)
+    })
     if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
     return { outputs: loadOutputs(table, counts) }
   },
@@ -87,4 +95,22 @@ async function* batchesOf(ctx: StepContext, extract: Extract): AsyncGenerator<Ba
         await rm(file.path, { force: true })
       },
     }
+}
+
+// A value that its own column type does not announce: NaN in a numeric, a year before Christ.
+function valueError(error: unknown): unknown {
+  const cause = error instanceof AppError && error.code === 'INTERNAL' ? error.cause : undefined
+  const text = cause instanceof Error ? cause.message : ''
+  const found = /converting column "([^"]+)"\. Could not convert string "([^"]*)" to '([^']+)'/.exec(text)
+  if (!found) return error
+  const [, column, value = '', type] = found
+  return new AppError(
+    'SOURCE_FAILED',
+    `The column ${column} holds ${JSON.stringify(value.slice(0, 80))}, which is no ${type}.`,
+    {
+      retry: 'never',
+      hint: 'Cast the column in the query, for example to text.',
+      cause,
+    },
+  )
 }

@@ -123,6 +123,14 @@ describe.skipIf('skipped' in server)('db.ingest from PostgreSQL', () => {
     expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.raw.x_meta_tables`)).toEqual([{ n: 0 }])
   })
 
+  test('a value that its type cannot hold here is named', async () => {
+    await using t = await tenant()
+    await expect(load(t, `SELECT 1 AS id, 'NaN'::numeric(10,2) AS n`)).rejects.toMatchObject({
+      code: 'SOURCE_FAILED',
+      message: expect.stringMatching(/^The column n holds "NaN", which is no DECIMAL/),
+    })
+  })
+
   test('an abort ends the read and lets go of the server', async () => {
     await using t = await tenant()
     const stop = new AbortController()
