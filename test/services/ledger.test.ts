@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { afterAll, beforeAll, describe, test } from 'vitest'
+import { afterAll, beforeAll, describe } from 'vitest'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { ledgerCases } from '../schema/ledger-cases.ts'
@@ -7,23 +7,23 @@ import { startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres()
 
-if ('skipped' in postgres) test.skip(`the ledger on PostgreSQL: left out, ${postgres.skipped}`, () => undefined)
-else
-  describe('on a server', () => {
-    let opened: OpenDb
-    beforeAll(async () => {
-      const url = await ownedDatabase(postgres.url)
-      await migratePg(url, migrationsFolder)
-      // A second time at once, as two processes that start together: one migrates, the other finds it done.
-      await Promise.all([migratePg(url, migrationsFolder), migratePg(url, migrationsFolder)])
-      opened = openPg(url)
-    })
-    afterAll(async () => {
-      await opened.close()
-      await postgres.stop()
-    })
-    ledgerCases('PostgreSQL', () => opened.db)
+const left = 'skipped' in postgres ? postgres.skipped : undefined
+
+describe.skipIf(left !== undefined)(left === undefined ? 'on a server' : `left out: ${left}`, () => {
+  let opened: OpenDb
+  beforeAll(async () => {
+    const url = await ownedDatabase('url' in postgres ? postgres.url : '')
+    await migratePg(url, migrationsFolder)
+    // A second time at once, as two processes that start together: one migrates, the other finds it done.
+    await Promise.all([migratePg(url, migrationsFolder), migratePg(url, migrationsFolder)])
+    opened = openPg(url)
   })
+  afterAll(async () => {
+    await opened.close()
+    if ('stop' in postgres) await postgres.stop()
+  })
+  ledgerCases('PostgreSQL', () => opened.db)
+})
 
 /** A database of a login that is no superuser, as hosted PostgreSQL gives it: it owns the tables, and obeys their policies. */
 async function ownedDatabase(url: string): Promise<string> {
