@@ -9,7 +9,7 @@ const postgres = await startPostgres()
 
 const left = 'skipped' in postgres ? postgres.skipped : undefined
 
-describe.skipIf(left !== undefined)(left === undefined ? 'on a server' : `left out: ${left}`, () => {
+describe.skipIf(left !== undefined)(`on a server${left === undefined ? '' : `, left out: ${left}`}`, () => {
   let opened: OpenDb
   beforeAll(async () => {
     const url = await ownedDatabase('url' in postgres ? postgres.url : '')
