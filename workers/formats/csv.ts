@@ -7,7 +7,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Connection } from '../lake/connection.ts'
 import { scrubbed } from '../lake/error.ts'
 import { literal, quoted } from '../lake/names.ts'
-import { fileShift, type Staging } from '../lake/staging.ts'
+import { fileShift, keysFrom, type Staging } from '../lake/staging.ts'
 import { readHeader } from './csv-header.ts'
 import { locateCsv } from './csv-lines.ts'
 
@@ -41,6 +41,7 @@ export async function stageCsv(
 ): Promise<Staging> {
   let names: string[] = []
   const readable: InputFile[] = []
+  const headers: string[][] = []
   for (const [index, file] of files.entries()) {
     const bytes = (await stat(file.path)).size
     if (bytes === 0) throw new AppError('FILE_INVALID', `The file ${file.name} is empty: it has not even a header.`)
@@ -53,6 +54,7 @@ export async function stageCsv(
     } else checkSameColumns(names, header, file.name)
     await stageFile(connection, { path: utf8, name: file.name }, index, header, options)
     readable.push({ path: utf8, name: file.name })
+    headers.push(header)
     place.loaded(bytes)
   }
   return {
@@ -60,6 +62,10 @@ export async function stageCsv(
     untyped: names,
     relation: 'temp.staged',
     keep: '__row DESC',
+    keysOfRejected: (keys) => [
+      ...keysFrom('temp.staged')(keys),
+      ...headers.map((header, index) => keysOfBroken(keys, header, index, options)),
+    ],
     files: files.map((file) => file.name),
     locate: async () => {
       for (const [index, file] of readable.entries())
@@ -97,6 +103,16 @@ async function stageFile(
      FROM csv_errors QUALIFY row_number() OVER (PARTITION BY line_byte_position ORDER BY byte_position, column_idx) = 1`,
   )
   await connection.run(`DROP TABLE csv_errors; DROP TABLE csv_scans`)
+}
+
+// A row of another width has no columns, but its key mostly stands where it should: before the fault. What is found here
+// only keeps records from being deleted, so a wrong guess does no harm.
+function keysOfBroken(keys: readonly string[], header: readonly string[], index: number, options: CsvOptions): string {
+  const parts = keys.map((key, at) => {
+    const position = header.findIndex((name) => name.toLowerCase() === key.toLowerCase()) + 1
+    return `trim(trim(str_split(raw, ${literal(options.delimiter)})[${position}]), ${literal(options.quote)}) AS k${at}`
+  })
+  return `SELECT ${parts.join(', ')} FROM rejected WHERE file = ${index} AND __row IS NULL`
 }
 
 function checkSameColumns(expected: readonly string[], header: readonly string[], name: string): void {

@@ -4,7 +4,7 @@ import type { Column } from '../define.ts'
 import type { Connection } from '../lake/connection.ts'
 import { scrubbed } from '../lake/error.ts'
 import { literal, quoted } from '../lake/names.ts'
-import { fileShift, type Staging } from '../lake/staging.ts'
+import { fileShift, keysFrom, type Staging } from '../lake/staging.ts'
 import { checkNames } from './csv-header.ts'
 import type { InputFile } from './csv.ts'
 
@@ -62,6 +62,7 @@ export async function stageJson(
     untyped: columns.filter(({ type }) => type === 'number').map(({ name }) => name),
     relation: 'temp.staged',
     keep: '__row DESC',
+    keysOfRejected: keysFrom('temp.staged'),
     files: files.map((file) => file.name),
     locate: async () => {
       if (format === 'ndjson')

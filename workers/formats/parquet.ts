@@ -3,7 +3,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Connection } from '../lake/connection.ts'
 import { scrubbed } from '../lake/error.ts'
 import { literal, quoted } from '../lake/names.ts'
-import { fileShift, type Staging } from '../lake/staging.ts'
+import { fileShift, keysFrom, type Staging } from '../lake/staging.ts'
 import { checkNames } from './csv-header.ts'
 import type { InputFile } from './csv.ts'
 
@@ -30,11 +30,13 @@ export async function stageParquet(connection: Connection, files: readonly Input
       `SELECT ${list}, (${index}::BIGINT << ${fileShift}) + file_row_number + 1 AS __row
        FROM read_parquet(${literal(file.path)}, file_row_number = true)`,
   )
+  const relation = `(${parts.join(' UNION ALL ')})`
   return {
     columns,
     untyped: [],
-    relation: `(${parts.join(' UNION ALL ')})`,
+    relation,
     keep: '__row DESC',
+    keysOfRejected: keysFrom(relation),
     files: files.map((file) => file.name),
     locate: async () => {
       await connection.run(`UPDATE rejected SET line = __row - (file::BIGINT << ${fileShift}) WHERE line IS NULL`)

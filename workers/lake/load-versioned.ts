@@ -10,7 +10,7 @@ import { measured } from './quality-metrics.ts'
 import { type Attempt, type LoadCounts, loadOnce } from './receipt.ts'
 import { rejectKeys } from './reject-keys.ts'
 import { quickHash, rowHash } from './row-hash.ts'
-import { fileOf, quarantine, type Staging } from './staging.ts'
+import { countRejected, fileOf, quarantine, type Staging } from './staging.ts'
 import { type Stream, stageStream } from './stream.ts'
 
 /** A load into a versioned table. */
@@ -31,8 +31,9 @@ export type VersionedLoad = {
 /**
  * Brings a versioned table to the state of the source: a new version for each row that is new, changed or gone, and
  * nothing for the rest, so an unchanged reload writes no row. A deleted key keeps a tombstone as its current version and
- * goes on counting when it comes back. Of rows with the same key one counts (the last one of a file), the others and rows without a
- * key are quarantined. All of it is one transaction with its receipt.
+ * goes on counting when it comes back. Of rows with the same key one counts (the last one of a file), the others and
+ * rows without a key are quarantined. A record whose row was rejected stays as it was, as far as its key can be read.
+ * All of it is one transaction with its receipt.
  * A column that is new is added; throws SCHEMA_MISMATCH when one is missing or another type, KEY_INVALID for a key that
  * is no column or not the table's, CONFLICT as `loadOnce` does.
  */
@@ -169,6 +170,7 @@ async function applyChanges(
      WHERE CASE WHEN s.__row IS NULL THEN NOT o.is_deleted
        ELSE o.old_row IS NULL OR o.is_deleted OR s.h <> o.h END`,
   )
+  if (load.snapshot === 'full') await keepRejected(connection, target, keys, staging)
   // 2. The wide rows, the stored hash and the names of changed fields: for those alone.
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE next AS
@@ -205,4 +207,20 @@ async function applyChanges(
   ]
   const rowsIn = Number(counts?.['rows_in'])
   return { rowsIn, rejected: 0, inserted, updated, deleted, unchanged: rowsIn - inserted - updated }
+}
+
+async function keepRejected(
+  connection: Connection,
+  target: string,
+  keys: readonly Column[],
+  staging: Staging,
+): Promise<void> {
+  if ((await countRejected(connection)) === 0) return
+  const names = keys.map(({ name }) => name)
+  const same = keys.map(({ name, type }, index) => `o.${quoted(name)} = TRY_CAST(r.k${index} AS ${type})`).join(' AND ')
+  await connection.run(
+    `DELETE FROM differing WHERE change = 'DELETE' AND old_row IN (
+       SELECT o.rowid FROM ${target} o JOIN (${staging.keysOfRejected(names).join(' UNION ALL ')}) r ON ${same}
+       WHERE o.is_current)`,
+  )
 }

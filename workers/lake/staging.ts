@@ -17,9 +17,22 @@ export type Staging = {
   keep: string
   /** Tenant-relative names of the files, by number; empty when the source has none. */
   files: string[]
+  /**
+   * SQL for the keys of rejected rows, as texts, as far as they can be read: one SELECT for each place to look. A record
+   * whose new row was refused is not one that the source no longer has.
+   */
+  keysOfRejected(keys: readonly string[]): string[]
   /** Gives every row of `rejected` its line, as far as the format has lines. Called once, and only when there are any. */
   locate(): Promise<void>
 }
+
+/** The keys of rejected rows that were staged before they were found to be no good; `relation` still has them. */
+export const keysFrom =
+  (relation: string): Staging['keysOfRejected'] =>
+  (keys) => [
+    `SELECT ${keys.map((key, index) => `s.${quoted(key)}::VARCHAR AS k${index}`).join(', ')}
+     FROM ${relation} s SEMI JOIN rejected r ON s.__row = r.__row`,
+  ]
 
 /** Rows of one file are numbered from 1 above this shift. */
 export const fileShift = 40
@@ -76,11 +89,13 @@ export function renameColumns(staging: Staging, renames: Readonly<Record<string,
   const wanted = new Map(Object.entries(renames).map(([from, to]) => [from.toLowerCase(), to]))
   if (wanted.size === 0) return staging
   const renamed = (name: string): string => wanted.get(name.toLowerCase()) ?? name
+  const original = new Map(staging.columns.map(({ name }) => [renamed(name).toLowerCase(), name]))
   const list = staging.columns.map(({ name }) => `${quoted(name)} AS ${quoted(renamed(name))}`)
   return {
     ...staging,
     columns: staging.columns.map(({ name, type }) => ({ name: renamed(name), type })),
     untyped: staging.untyped.map(renamed),
+    keysOfRejected: (keys) => staging.keysOfRejected(keys.map((key) => original.get(key.toLowerCase()) ?? key)),
     relation: `(SELECT ${list.join(', ')}, __row FROM ${staging.relation})`,
   }
 }

@@ -1,7 +1,7 @@
 import type { Column } from '../define.ts'
 import type { Connection } from './connection.ts'
 import { quoted } from './names.ts'
-import type { Staging } from './staging.ts'
+import { keysFrom, type Staging } from './staging.ts'
 
 /** Rows that can be read once, with their types, piece by piece, as they come from a source. */
 export type Stream = {
@@ -28,6 +28,7 @@ export async function stageStream(connection: Connection, stream: Stream): Promi
     untyped: [],
     keep: stream.keep,
     relation: `(SELECT s.*, s.rowid AS __row FROM temp.staged s ANTI JOIN rejected r ON s.rowid = r.__row)`,
+    keysOfRejected: keysFrom('(SELECT *, rowid AS __row FROM temp.staged)'),
     files: [],
     locate: async () => {},
   }

@@ -5,7 +5,7 @@ import { compositeKey } from '../../../workers/lake/composite-key.ts'
 import { loadVersioned, type VersionedLoad } from '../../../workers/lake/load-versioned.ts'
 import type { LoadCounts } from '../../../workers/lake/receipt.ts'
 import { rowHash } from '../../../workers/lake/row-hash.ts'
-import { openRejected } from '../../../workers/lake/staging.ts'
+import { keysFrom, openRejected } from '../../../workers/lake/staging.ts'
 import { tenant, type Tenant } from '../../support/step-context.ts'
 
 const columns: Column[] = [
@@ -37,7 +37,15 @@ async function load(
     snapshot: 'full',
     source: stream
       ? { columns: shape, keep: 'amount DESC', batches: batches(shape) }
-      : { columns: shape, untyped: [], keep: '__row DESC', files: [], relation: live, locate: async () => {} },
+      : {
+          columns: shape,
+          untyped: [],
+          keep: '__row DESC',
+          files: [],
+          relation: live,
+          keysOfRejected: keysFrom(live),
+          locate: async () => {},
+        },
     ...rest,
   })
 }
@@ -187,6 +195,7 @@ test('a load that fails leaves nothing behind', async () => {
         keep: '__row DESC',
         files: [],
         relation: '(SELECT *, error(note) AS __row FROM given)',
+        keysOfRejected: () => [],
         locate: async () => {},
       },
     }),
@@ -200,7 +209,15 @@ test('a new column is added, and a missing one is refused', async () => {
   await using t = await tenant()
   await load(t, rows(0, 3))
   const wider = [...columns, { name: 'extra', type: 'DATE' }]
-  const source = { columns: wider, untyped: [], keep: '__row DESC', files: [], relation: live, locate: async () => {} }
+  const source = {
+    columns: wider,
+    untyped: [],
+    keep: '__row DESC',
+    files: [],
+    relation: live,
+    keysOfRejected: keysFrom(live),
+    locate: async () => {},
+  }
   const select = `SELECT *, CASE WHEN id = 1 THEN DATE '2024-01-01' END AS extra FROM (${rows(0, 3)})`
   expect(await load(t, select, { source })).toMatchObject({ updated: 1, unchanged: 2 })
   expect(await t.rows(`SELECT id, extra FROM lake.main.sales ORDER BY id`)).toMatchObject([

@@ -77,7 +77,7 @@ test('the types of a table are the contract of later loads', async () => {
   await load(t, {}, to)
   await t.write('in.csv', 'id,n,day\n1,10,2024-01-01\n2,twenty,2024-01-02\n3,30,2024-02-30\n4,4e1,2024-03-01\n')
   const outputs = await load(t, {}, to)
-  expect(outputs).toMatchObject({ rejected: 3, unchanged: 1, inserted: 0, deleted: 1 })
+  expect(outputs).toMatchObject({ rejected: 3, unchanged: 1, inserted: 0, deleted: 0 })
   expect(await rejected(t)).toMatchObject([
     { line: '3', column: 'n', code: 'TYPE' },
     { line: '4', column: 'day', code: 'TYPE' },
@@ -206,3 +206,21 @@ test('lines are exact in a file of several buffers', async () => {
   await load(t, { columns: { id: 'BIGINT' } })
   expect((await rejected(t)).map((row) => Number(row['line']))).toEqual(bad)
 }, 60_000)
+
+test('a row that is quarantined does not delete the record it was to update', async () => {
+  await using t = await tenant()
+  const versioned = { mode: 'versioned', business_key: ['id'] }
+  await t.write('in.csv', 'name,id,amount\na,1,10\nb,2,20\nc,3,30\nd,4,40\n')
+  await load(t, {}, versioned)
+  // 2 does not fit its type, 3 has a field too many, 4 is really gone.
+  await t.write('in.csv', 'name,id,amount\na,1,11\nb,2,twenty\nc,3,30,30\n')
+  expect(await load(t, {}, versioned)).toMatchObject({ rows_in: 3, rejected: 2, updated: 1, deleted: 1 })
+  expect(await t.rows('SELECT id, amount FROM lake.main.orders ORDER BY id')).toEqual([
+    { id: '1', amount: '11' },
+    { id: '2', amount: '20' },
+    { id: '3', amount: '30' },
+  ])
+  await t.write('in.json', '[{"id": 1, "name": "a", "amount": 11}, {"id": 2, "name": "b", "amount": "x"}]')
+  expect(await load(t, { path: 'in.json' }, versioned)).toMatchObject({ rejected: 1, deleted: 1 })
+  expect(await t.rows('SELECT id FROM lake.main.orders ORDER BY id')).toEqual([{ id: '1' }, { id: '2' }])
+})
