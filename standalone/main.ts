@@ -16,7 +16,11 @@ const help = `Tributary in one process: control plane, worker and embedded Postg
 Environment: see .env.example (TRIBUTARY_DATA_DIR, HOST, PORT, SMTP_URL, SMTP_FROM, WORKER_CAPACITY, LOG_LEVEL).
 `
 
+let stopping = false
+
 await main(process.argv.slice(2)).catch((error: unknown) => {
+  // What breaks off while the process is being stopped is no failure; the end is already on its way.
+  if (stopping) return
   console.error(error instanceof AppError ? `${error.code}: ${error.message}\n${error.hint}` : error)
   process.exit(1)
 })
@@ -32,6 +36,7 @@ async function main(args: string[]): Promise<void> {
   const startedAt = performance.now()
   const house = await start(env)
   const closing = closeWithGrace({ delay: 20_000 }, async ({ err, signal }) => {
+    stopping = true
     if (err) console.error(err)
     if (signal) console.log(`\n${signal}: no new work; running steps get 10 s, then go back to their queue.`)
     await house.stop(10_000)

@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { hostKeyFingerprint, makeHostKey, type SftpServer, startSftpServer } from '../sftp-server.ts'
+import { AppError } from '../../shared/errors.ts'
+import {
+  hostKeyFingerprint,
+  makeHostKey,
+  type SftpServer,
+  type SftpServerOptions,
+  startSftpServer,
+} from '../sftp-server.ts'
 import type { openMemory } from './memory.ts'
 
 /** The far end of one tenant: an SFTP server over a folder. */
@@ -22,7 +29,7 @@ export async function startPartners(
       hostKey: makeHostKey(),
       password: randomBytes(18).toString('base64url'),
     }
-    const server = await startSftpServer({
+    const server = await listen({
       root: folder,
       username: tenantId,
       password: known.password,
@@ -35,4 +42,16 @@ export async function startPartners(
     partners.set(tenantId, { server, folder, username: tenantId, password: known.password })
   }
   return partners
+}
+
+// The port stands in the tenant's credential, so another one would be of no use.
+async function listen(options: SftpServerOptions): Promise<SftpServer> {
+  try {
+    return await startSftpServer(options)
+  } catch (cause) {
+    throw new AppError('CONFLICT', `The demo's partner server cannot listen on port ${options.port}.`, {
+      hint: 'Free that port, or start with another folder: TRIBUTARY_DATA_DIR.',
+      cause,
+    })
+  }
 }

@@ -83,7 +83,12 @@ export async function world(
 }
 
 /** A house in a process of its own, which can be killed. */
-export type SpawnedHouse = House & { process: ChildProcess; kill(): Promise<void> }
+export type SpawnedHouse = House & {
+  process: ChildProcess
+  /** The exit code, when it has ended. */
+  ended: Promise<number | null>
+  kill(): Promise<void>
+}
 
 /** Starts `standalone/main.ts` over a folder and waits until it is up. */
 export async function spawnHouse(dataDir: string): Promise<SpawnedHouse> {
@@ -91,8 +96,9 @@ export async function spawnHouse(dataDir: string): Promise<SpawnedHouse> {
   const child = spawn(process.execPath, [main, '--no-demo'], {
     env: { ...process.env, TRIBUTARY_DATA_DIR: dataDir, PORT: '0', LOG_LEVEL: 'silent' },
     stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
   })
-  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
   const url = await new Promise<string>((resolve, reject) => {
     void ended.then(() => reject(new Error('the process ended before it was up')))
     createInterface({ input: child.stdout }).on('line', (line) => {
@@ -105,6 +111,7 @@ export async function spawnHouse(dataDir: string): Promise<SpawnedHouse> {
     dataDir,
     platformKey: (await readFile(join(dataDir, 'platform-api-key'), 'utf8')).trim(),
     process: child,
+    ended,
     async kill() {
       child.kill('SIGKILL')
       await ended

@@ -18,6 +18,8 @@ let bound: { binding: Binding; lake: Lake } | undefined
 // Gone with its parent, at once: a regular exit would wait for what runs inside the engine and keep the lake locked.
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
 process.on('error', () => process.kill(process.pid, 'SIGKILL'))
+// Ctrl-C reaches the whole group of a terminal: it is the parent's to say when this process ends.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
 process.on('message', (message: ToChild) => {
   if (message.kind === 'bind') void bind(message.binding)
   else if (message.kind === 'run') void run(message.job)
