@@ -37,6 +37,7 @@ export function parsePipeline(
     ...checkSchedule(pipeline, report),
     ...checkPlaceholders(pipeline, options.catalog ?? builtCatalog, report),
     ...secretWarnings(pipeline, report),
+    ...inertWarnings(pipeline, report),
   )
   return problems.some((problem) => problem.severity === 'error')
     ? { problems: inOrder(problems) }
@@ -130,6 +131,22 @@ function checkSchedule(pipeline: Pipeline, report: Reporter): Problem[] {
       report.at(['schedule', 'timezone'], 'BAD_VALUE', 'timezone: expected an IANA name such as "Europe/Vienna"'),
     )
   return problems
+}
+
+// What the format knows and no part of this version acts on; silence would pass for a promise.
+function inertWarnings(pipeline: Pipeline, report: Reporter): Problem[] {
+  const inert = {
+    schedule: 'this version starts runs on demand only',
+    concurrency: 'this version does not hold the runs of a group apart',
+  }
+  return (['schedule', 'concurrency'] as const)
+    .filter((key) => pipeline[key] !== undefined)
+    .map((key) =>
+      report.at([key], 'NOT_IN_FORCE', `"${key}" is checked and has no effect: ${inert[key]}`, {
+        severity: 'warning',
+        atKey: true,
+      }),
+    )
 }
 
 function isCron(expression: string): boolean {

@@ -73,6 +73,16 @@ test('what looks like a placeholder and is none, and what may be absent, is a wa
   ])
 })
 
+test('a schedule and a concurrency group are warned of, for nothing acts on them yet', () => {
+  const text = `pipeline_id: p\nschedule: { cron: "0 2 * * *" }\nconcurrency: { group: billing }\nsteps:\n${step}`
+  expect(linesOf(text)).toEqual([
+    'configs/x.yml:2:1 warning NOT_IN_FORCE "schedule" is checked and has no effect: this version starts runs on demand only',
+    'configs/x.yml:3:1 warning NOT_IN_FORCE "concurrency" is checked and has no effect: this version does not hold the runs of a group apart',
+  ])
+  expect('pipeline' in parse(text)).toBe(true)
+  expect(linesOf(`pipeline_id: p\nsteps:\n${step}`)).toEqual([])
+})
+
 test('a problem in a block of SQL stands at its own line and column', () => {
   const text = [
     'pipeline_id: p',
