@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import type { QueueType } from '../schema/states.ts'
 import type { BoundSql } from '../shared/config/sql.ts'
+import type { SqlDialect } from '../shared/config/sql-dialects.ts'
 import type { Lake } from './lake/open.ts'
 import type { TenantFiles } from './files.ts'
 
@@ -39,9 +40,9 @@ export type StepContext = {
   allowPrivateNetwork: boolean
   /**
    * Placeholders of a SQL text, by place: a quoted `'{date}'` becomes a bound value, an identifier place a checked and
-   * quoted identifier. Throws SQL_INTERPOLATION for any other place, VARIABLE_UNKNOWN for an unknown name.
+   * quoted identifier, as `dialect` (`standard`) writes both. Throws SQL_INTERPOLATION for any other place, VARIABLE_UNKNOWN for an unknown name.
    */
-  bindSql(text: string): BoundSql
+  bindSql(text: string, dialect?: SqlDialect): BoundSql
   /** The opened credential that the step names, parsed. Throws CREDENTIAL_MISSING or CREDENTIAL_INVALID (field names only). */
   secret<S extends z.ZodType>(shape: S): z.output<S>
   /** Cheap: call it as often as you like, it reports at most twice a second. */
@@ -58,7 +59,8 @@ export type StepResult = { outputs: Record<string, OutputValue>; mail?: Mail[] }
 /**
  * A processor: one kind of step. `type` is `<family>.<name>` and equals its path under `processors/`.
  * `settings` holds the fields of its own (common ones such as `retry` are the pipeline's); SQL fields are marked with
- * `.meta({ 'x-sql': true })` and reach `run` with their placeholders, for `ctx.bindSql`; all others arrive resolved.
+ * `.meta({ 'x-sql': true })`, or `'x-sql': 'bigquery'` for that dialect, and reach `run` with their placeholders, for
+ * `ctx.bindSql`; all others arrive resolved.
  * `run` may be repeated after a crash at any point and must then end in the same rows and the same files.
  */
 export type Processor<S extends z.ZodType = z.ZodType> = {
@@ -97,6 +99,8 @@ export type Extract = {
 export type Source<S extends z.ZodType = z.ZodType> = {
   provider: string
   title: string
+  /** Whose SQL its queries are written in. */
+  dialect: SqlDialect
   secret: S
   check(ctx: Pick<StepContext, 'signal' | 'allowPrivateNetwork'>, secret: z.output<S>): Promise<void>
   read(

@@ -1,5 +1,5 @@
 import { and, eq } from 'drizzle-orm'
-import { catalog, sqlPaths } from '../shared/config/catalog.ts'
+import { catalog, sqlFields } from '../shared/config/catalog.ts'
 import { parsePipeline } from '../shared/config/parse.ts'
 import { isWanted } from '../shared/config/when.ts'
 import { pipelineName, resolveSettings, variableValues } from '../shared/config/variables.ts'
@@ -30,7 +30,8 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
     if (!isWanted(values.when, values.all)) return undefined
     const entry = catalog.find((candidate) => candidate.type === row.step.psType)
     if (!entry) throw new AppError('CONFIG_INVALID', `This worker has no processor ${row.step.psType}.`)
-    const settings = resolveSettings(row.step.settings, sqlPaths(entry.settings), values.all)
+    const sqlPaths = sqlFields(entry.settings).map((field) => field.path)
+    const settings = resolveSettings(row.step.settings, sqlPaths, values.all)
     return {
       tenant: { id: row.tenant.id, companyName: row.tenant.companyName, adminEmail: row.tenant.adminEmail },
       limits: { memoryBytes: row.limits.memoryBytes, threads: row.limits.threads, diskBytes: row.limits.diskBytes },

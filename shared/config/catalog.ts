@@ -3,6 +3,7 @@ import generated from '../../schema/catalog.json' with { type: 'json' }
 import { queueTypes } from '../../schema/states.ts'
 import { isObject, type JsonSchema, keysAt, listOf } from './json-schema.ts'
 import { findPlaceholders, wholePlaceholder } from './placeholders.ts'
+import { type SqlDialect, sqlDialects } from './sql-dialects.ts'
 
 const entryShape = z.object({
   type: z.string(),
@@ -37,12 +38,17 @@ export function settingsFaults(entry: CatalogEntry, settings: Readonly<Record<st
   return parsed.success ? [] : parsed.error.issues.flatMap((issue) => faultsOf(issue, [], settings, entry.settings))
 }
 
-/** Where SQL stands in settings: each path is keys from the top, `*` for any item or key. Marked `"x-sql": true`. */
-export function sqlPaths(schema: JsonSchema): string[][] {
-  const found = new Map<string, string[]>()
+/** A place of SQL in settings: keys from the top, `*` for any item or key. */
+export type SqlField = { path: string[]; dialect: SqlDialect }
+
+/** Where SQL stands in settings. Marked `"x-sql": true`, or with the name of another dialect than the standard. */
+export function sqlFields(schema: JsonSchema): SqlField[] {
+  const found = new Map<string, SqlField>()
   const walk = (node: unknown, path: string[]): void => {
     if (!isObject(node)) return
-    if (node['x-sql'] === true) found.set(JSON.stringify(path), path)
+    const mark = node['x-sql'] === true ? 'standard' : node['x-sql']
+    const dialect = sqlDialects.find((known) => known === mark)
+    if (dialect) found.set(JSON.stringify(path), { path, dialect })
     if (isObject(node['properties']))
       for (const [key, child] of Object.entries(node['properties'])) walk(child, [...path, key])
     for (const child of [node['items'], node['additionalProperties'], ...listOf(node['prefixItems'])])

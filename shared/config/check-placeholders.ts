@@ -1,11 +1,12 @@
 import { type Pipeline, type PipelineStep, stepKeys } from '../../schema/config/pipeline.ts'
 import { builtInNames, failureNames, stableNames } from '../../schema/config/variables.ts'
-import { type Catalog, sqlPaths } from './catalog.ts'
+import { type Catalog, type SqlField, sqlFields } from './catalog.ts'
 import { filterFault } from './filters.ts'
 import { stepNeeds, stepsBefore } from './needs.ts'
 import { findPlaceholders, nearPlaceholders, type Placeholder, wholePlaceholder } from './placeholders.ts'
 import type { Problem } from './problems.ts'
 import type { Reporter } from './read-yaml.ts'
+import { dialectRules, type SqlDialect } from './sql-dialects.ts'
 import { sqlSlots } from './sql-slots.ts'
 import { suggest } from './suggest.ts'
 
@@ -50,7 +51,7 @@ function stepTexts(pipeline: Pipeline, catalog: Catalog, scope: Scope, report: R
     const before = stepsBefore(step.step_id, needs)
     const inStep: Scope = { ...scope, step: { step, all, before } }
     const entry = catalog.find((candidate) => candidate.type === step.ps_type)
-    const sql = entry ? sqlPaths(entry.settings) : []
+    const sql = entry ? sqlFields(entry.settings) : []
     return Object.entries(step)
       .filter(([key]) => key === 'when' || !Object.hasOwn(stepKeys, key))
       .flatMap(([key, part]) => texts(part, ['steps', index, key], inStep, report, sql))
@@ -58,11 +59,11 @@ function stepTexts(pipeline: Pipeline, catalog: Catalog, scope: Scope, report: R
 }
 
 // Walks the texts of one part of the file; those under a SQL path are judged by place as well.
-function texts(part: unknown, path: Path, scope: Scope, report: Reporter, sql: readonly Path[] = []): Problem[] {
+function texts(part: unknown, path: Path, scope: Scope, report: Reporter, sql: readonly SqlField[] = []): Problem[] {
   if (report.isFull) return []
   if (typeof part === 'string') {
-    const isSql = sql.some((pattern) => fits(pattern, path.slice(2)))
-    return isSql ? sqlProblems(part, path, scope, report) : textProblems(part, path, scope, report)
+    const field = sql.find((candidate) => fits(candidate.path, path.slice(2)))
+    return field ? sqlProblems(part, path, scope, report, field.dialect) : textProblems(part, path, scope, report)
   }
   if (typeof part !== 'object' || part === null) return []
   return Object.entries(part).flatMap(([key, child]) =>
@@ -77,14 +78,15 @@ function textProblems(text: string, path: Path, scope: Scope, report: Reporter):
   return [...nameProblems(findPlaceholders(text), path, scope, report), ...nearProblems(text, path, report)]
 }
 
-function sqlProblems(text: string, path: Path, scope: Scope, report: Reporter): Problem[] {
-  const slots = sqlSlots(text)
+function sqlProblems(text: string, path: Path, scope: Scope, report: Reporter, dialect: SqlDialect): Problem[] {
+  const slots = sqlSlots(text, dialect)
   const refused = slots.flatMap((slot) => {
     if (report.isFull) return []
     const bare = slot.place === 'value' && scope.texts?.has(slot.placeholder.name)
     if (slot.place !== 'refused' && !bare) return []
     const why = slot.place === 'refused' ? slot.why : `write '${slot.placeholder.raw}' for a value`
-    const hint = `In quotes it is a value ('{x}'), in double quotes or after FROM the name of a table or column.`
+    const { nameQuote } = dialectRules[dialect]
+    const hint = `In quotes it is a value ('{x}'), in ${nameQuote}{x}${nameQuote} or after FROM the name of a table or column.`
     const message = `${slot.placeholder.raw} cannot stand here: ${why}`
     const { raw } = slot.placeholder
     const nth = count(text.slice(0, slot.start), raw)

@@ -1,4 +1,5 @@
 import { findPlaceholders, type Placeholder, wholePlaceholder } from './placeholders.ts'
+import { dialectRules, type DialectRules, type SqlDialect } from './sql-dialects.ts'
 
 /** A placeholder in a SQL text, and what its place makes of it. `start` is the offset of the place, quotes included. */
 export type SqlSlot = { placeholder: Placeholder; start: number } & (
@@ -9,13 +10,14 @@ export type SqlSlot = { placeholder: Placeholder; start: number } & (
 )
 
 /**
- * Splits a SQL text into pieces that stay as they are and placeholders with their places. Knows quotes, E-strings,
- * dollar quotes, quoted names and (nested) comments as PostgreSQL and DuckDB read them; `{{` outside of comments is `{`.
+ * Splits a SQL text into pieces that stay as they are and placeholders with their places. Knows the quotes of texts and
+ * names and the comments of the dialect; `{{` outside of comments is `{`.
  * Joining the pieces with anything in the places of the slots cannot change where a quote or a comment ends.
  */
-export function splitSql(text: string): (string | SqlSlot)[] {
+export function splitSql(text: string, dialect: SqlDialect = 'standard'): (string | SqlSlot)[] {
+  const rules = dialectRules[dialect]
   const parts: (string | SqlSlot)[] = []
-  const tokens = tokenize(text)
+  const tokens = tokenize(text, rules)
   const levels: Level[] = []
   let level: Level = { clause: 'none' }
   let previous: Token | undefined
@@ -25,11 +27,11 @@ export function splitSql(text: string): (string | SqlSlot)[] {
       parts.push(token.text)
       continue
     }
-    if (token.kind === 'placeholder') parts.push(bareSlot(token, previous, tokens[index + 1], level))
-    else if (token.kind === 'quoted') parts.push(...quotedParts(token, previous, cast, nextWord(tokens, index)))
+    if (token.kind === 'placeholder') parts.push(bareSlot(token, previous, tokens[index + 1], level, rules))
+    else if (token.kind === 'quoted') parts.push(...quotedParts(token, previous, cast, nextWord(tokens, index), rules))
     else if (token.kind === 'parameter') parts.push(refusedParameter(token))
     else {
-      cast = token.kind === 'word' ? castWord(tokens, index) : undefined
+      cast = token.kind === 'word' ? castWord(tokens, index, rules) : undefined
       if (!cast) parts.push(token.text === '{{' ? '{' : token.text)
       if (token.text === '(') {
         levels.push(level)
@@ -44,44 +46,32 @@ export function splitSql(text: string): (string | SqlSlot)[] {
 }
 
 /** The slots of a SQL text, in order. */
-export function sqlSlots(text: string): SqlSlot[] {
-  return splitSql(text).filter((part) => typeof part !== 'string')
+export function sqlSlots(text: string, dialect: SqlDialect = 'standard'): SqlSlot[] {
+  return splitSql(text, dialect).filter((part) => typeof part !== 'string')
 }
 
 type Token = { kind: 'space' | 'word' | 'quoted' | 'placeholder' | 'parameter' | 'other'; text: string; start: number }
 // What the commas of this parenthesis separate: `SELECT {a}, {b}`, `FROM {a}, {b}`, `BY {a}, {b}`, or values.
 type Level = { clause: 'none' | 'columns' | 'tables' | 'names' | 'values' }
 
-// One token from `lastIndex`. Comments count as space. An open quote or comment runs to the end: the database refuses it.
-const tokenForm = new RegExp(
-  [
-    String.raw`(?<space>\s+|--[^\n]*)`,
-    String.raw`(?<quoted>[eE]'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|"(?:[^"]|"")*(?:"|$)|${'`'}[^${'`'}]*(?:${'`'}|$))`,
-    String.raw`(?<parameter>\$\d+)`,
-    String.raw`(?<dollar>\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$)`,
-    String.raw`(?<word>[\p{L}_][\p{L}\p{M}\p{N}_$]*)`,
-    String.raw`(?<number>\d[\w.]*)`,
-  ].join('|'),
-  'uy',
-)
-
-function tokenize(text: string): Token[] {
+function tokenize(text: string, rules: DialectRules): Token[] {
   const tokens: Token[] = []
   const bare = new Map(findPlaceholders(text).map((placeholder) => [placeholder.start, placeholder.raw]))
   for (let at = 0; at < text.length;) {
-    const token = tokenAt(text, at, bare)
+    const token = tokenAt(text, at, bare, rules)
     tokens.push(token)
     at += token.text.length
   }
   return tokens
 }
 
-function tokenAt(text: string, at: number, bare: ReadonlyMap<number, string>): Token {
+function tokenAt(text: string, at: number, bare: ReadonlyMap<number, string>, rules: DialectRules): Token {
   const placeholder = bare.get(at)
   if (placeholder) return { kind: 'placeholder', text: placeholder, start: at }
-  if (text.startsWith('/*', at)) return { kind: 'space', text: text.slice(at, commentEnd(text, at)), start: at }
-  tokenForm.lastIndex = at
-  const groups = tokenForm.exec(text)?.groups
+  if (text.startsWith('/*', at))
+    return { kind: 'space', text: text.slice(at, commentEnd(text, at, rules.nestsComments)), start: at }
+  rules.token.lastIndex = at
+  const groups = rules.token.exec(text)?.groups
   if (groups?.['dollar']) {
     const close = text.indexOf(groups['dollar'], at + groups['dollar'].length)
     const end = close < 0 ? text.length : close + groups['dollar'].length
@@ -95,7 +85,11 @@ function tokenAt(text: string, at: number, bare: ReadonlyMap<number, string>): T
   return { kind: 'other', text: groups?.['number'] ?? String.fromCodePoint(text.codePointAt(at) ?? 0), start: at }
 }
 
-function commentEnd(text: string, start: number): number {
+function commentEnd(text: string, start: number, nests: boolean): number {
+  if (!nests) {
+    const end = text.indexOf('*/', start + 2)
+    return end < 0 ? text.length : end + 2
+  }
   let depth = 0
   for (let at = start; at < text.length; at++) {
     const two = text.slice(at, at + 2)
@@ -128,17 +122,23 @@ function isTableFrom(previous: Token | undefined, level: Level): boolean {
   return level.clause !== 'none' || !previous || previous.text === '(' || word === 'DELETE'
 }
 
-function bareSlot(token: Token, previous: Token | undefined, next: Token | undefined, level: Level): SqlSlot {
+function bareSlot(
+  token: Token,
+  previous: Token | undefined,
+  next: Token | undefined,
+  level: Level,
+  { nameQuote: quote }: DialectRules,
+): SqlSlot {
   const slot = { placeholder: placeholderOf(token.text, token.start), start: token.start }
-  if (previous?.text === '.' || next?.text === '.') return { ...slot, place: 'name', quote: '"', dotted: true }
+  if (previous?.text === '.' || next?.text === '.') return { ...slot, place: 'name', quote, dotted: true }
   const word = wordOf(previous)
   const isName =
     (level.clause === 'tables' && /^(FROM|JOIN|INTO|TABLE|ONLY|UPDATE|,)$/.test(word)) ||
     (level.clause === 'names' && /^(BY|,)$/.test(word)) ||
     (level.clause !== 'none' && word === 'AS')
-  if (isName) return { ...slot, place: 'name', quote: '"', dotted: false }
+  if (isName) return { ...slot, place: 'name', quote, dotted: false }
   if (level.clause === 'columns' && /^(SELECT|DISTINCT|ALL|,)$/.test(word))
-    return { ...slot, place: 'column', quote: '"', dotted: false }
+    return { ...slot, place: 'column', quote, dotted: false }
   return { ...slot, place: 'value' }
 }
 
@@ -147,21 +147,27 @@ function quotedParts(
   previous: Token | undefined,
   cast: string | undefined,
   next: string,
+  rules: DialectRules,
 ): (string | SqlSlot)[] {
   const inside = findPlaceholders(token.text)[0]
   if (!inside) return [token.text.replaceAll('{{', '{')]
-  const quote = token.text[0]
+  const quote = token.text[0] ?? ''
+  const isText = rules.textQuotes.includes(quote)
   const placeholder = wholeQuoted(token.text)
   const refused = (why: string): SqlSlot[] => [{ placeholder: inside, start: token.start, place: 'refused', why }]
-  if (quote === '$' || quote === 'e' || quote === 'E') return refused("a value is written '{name}', in plain quotes")
+  // A prefix, dollars, three quotes: they bend what stands inside.
+  if (isText ? token.text.startsWith(quote.repeat(3)) : quote !== '"' && quote !== '`')
+    return refused("a value is written '{name}', in plain quotes")
   if (!placeholder) {
     return refused(
-      quote === "'"
-        ? "it shares the quotes with other text; join them: 'text' || '{name}'"
-        : 'a name is one placeholder',
+      isText ? "it shares the quotes with other text; join them: 'text' || '{name}'" : 'a name is one placeholder',
     )
   }
-  if (quote === '"' || quote === '`') return [{ placeholder, start: token.start, place: 'name', quote, dotted: true }]
+  if (!isText) {
+    const dotted = !rules.quotesPaths || previous?.text === '.' || next === '.'
+    // Neither a text quote nor refused above: one of the two quotes of names.
+    return [{ placeholder, start: token.start, place: 'name', quote: quote as '"' | '`', dotted }]
+  }
   if (previous?.kind === 'word' && previous.start + previous.text.length === token.start)
     return refused('a letter before the quote changes what the quote means')
   if (cast === 'INTERVAL' && /^(YEAR|QUARTER|MONTH|WEEK|DAY|HOUR|MINUTE|SECOND)S?$/.test(next))
@@ -170,11 +176,12 @@ function quotedParts(
 }
 
 // `DATE '{x}'` is one literal to SQL, so `DATE $1` would be no SQL: the word goes into a CAST.
-function castWord(tokens: readonly Token[], index: number): string | undefined {
+function castWord(tokens: readonly Token[], index: number, rules: DialectRules): string | undefined {
   const word = wordOf(tokens[index])
-  if (!/^(DATE|TIME|TIMESTAMP|TIMESTAMPTZ|INTERVAL)$/.test(word)) return undefined
+  if (!rules.typeWords.test(word)) return undefined
   const next = tokens.slice(index + 1, index + 4).find((token) => token.kind !== 'space')
-  return next?.text.startsWith("'") && wholeQuoted(next.text) && next !== tokens[index + 1] ? word : undefined
+  const isText = next?.kind === 'quoted' && rules.textQuotes.includes(next.text[0] ?? '')
+  return isText && wholeQuoted(next.text) && next !== tokens[index + 1] ? word : undefined
 }
 
 function nextWord(tokens: readonly Token[], index: number): string {
@@ -187,7 +194,7 @@ function wholeQuoted(text: string): Placeholder | undefined {
 
 function refusedParameter(token: Token): SqlSlot {
   const placeholder = { raw: token.text, name: '', filters: [], start: 0, end: token.text.length }
-  return { placeholder, start: token.start, place: 'refused', why: 'values are written {name}, not by number' }
+  return { placeholder, start: token.start, place: 'refused', why: 'values are written {name}, not as parameters' }
 }
 
 function placeholderOf(raw: string, start: number): Placeholder {

@@ -53,7 +53,7 @@ export function pipelineName(pipeline: Pipeline, tenantId: string, profile: Prof
 }
 
 /**
- * The settings with every placeholder resolved, except in the fields of `sqlPaths`, which stay as written for `bindSql`.
+ * The settings with every placeholder resolved, except in the fields at `sqlPaths`, which stay as written for `bindSql`.
  * Text that is one placeholder takes the type of the value; an item of a list that is one placeholder for a list gives
  * its items. One pass: what a value holds is never read as a placeholder.
  * Throws VARIABLE_UNKNOWN for a name without a value, CONFIG_INVALID for a filter that cannot take the value, TOO_LARGE.

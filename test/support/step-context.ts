@@ -72,7 +72,7 @@ export async function tenant(given: { id?: string; memoryBytes?: number; threads
         workDir,
         limits,
         allowPrivateNetwork: true,
-        bindSql: (text) => bindSql(text, step.values ?? {}),
+        bindSql: (text, dialect) => bindSql(text, step.values ?? {}, dialect),
         secret: <S extends z.ZodType>(shape: S) => {
           const parsed = shape.safeParse(step.secret)
           if (parsed.success) return parsed.data

@@ -109,7 +109,7 @@ function contextOf(
     workDir,
     limits: binding.limits,
     allowPrivateNetwork: binding.allowPrivateNetwork,
-    bindSql: (text) => bindSql(text, job.values),
+    bindSql: (text, dialect) => bindSql(text, job.values, dialect),
     secret: (shape) => {
       if (job.secret === null)
         throw new AppError('CREDENTIAL_MISSING', 'This step needs a credential: name one with "credential:".')

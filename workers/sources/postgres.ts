@@ -32,6 +32,7 @@ const statementTimeoutMs = 6 * 60 * 60 * 1000
 export default defineSource({
   provider: 'postgres',
   title: 'PostgreSQL',
+  dialect: 'standard',
   secret,
   async check(ctx, secret) {
     const session = await connect(ctx, secret)

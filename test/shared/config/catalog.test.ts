@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { settingsFaults, sqlPaths } from '../../../shared/config/catalog.ts'
+import { settingsFaults, sqlFields } from '../../../shared/config/catalog.ts'
 import { sampleCatalog } from './sample-catalog.ts'
 
 const faults = (type: string, settings: Record<string, unknown>): string[] => {
@@ -20,15 +20,18 @@ describe('SQL fields', () => {
         source: z.object({ query: sql, other: z.string() }).optional(),
         list: z.array(z.union([sql, z.object({ where: sql })])),
         named: z.record(z.string(), z.object({ sql: sql.optional() })),
+        other: z.string().meta({ 'x-sql': 'bigquery' }),
+        unknown: z.string().meta({ 'x-sql': 'cobol' }),
       }),
       { io: 'input' },
     )
-    expect(sqlPaths(schema)).toEqual([
-      ['query'],
-      ['source', 'query'],
-      ['list', '*'],
-      ['list', '*', 'where'],
-      ['named', '*', 'sql'],
+    expect(sqlFields(schema).map(({ path, dialect }) => `${path.join('.')} ${dialect}`)).toEqual([
+      'query standard',
+      'source.query standard',
+      'list.* standard',
+      'list.*.where standard',
+      'named.*.sql standard',
+      'other bigquery',
     ])
   })
 })

@@ -98,6 +98,51 @@ test.each([
   expect(codeOf(text)).toBe(`SQL_INTERPOLATION ${place}`)
 })
 
+describe('BigQuery', () => {
+  const given = { ...values, billing: 'my-project-1.billing.gcp_export_v1', hyphen: 'my-project', path: 'a`b' }
+  const bigquery = (text: string) => bindSql(text, given, 'bigquery')
+
+  test.each<[string, string, unknown[]]>([
+    ["SELECT * FROM {table} WHERE date='{date}'", 'SELECT * FROM `orders` WHERE date=@p1', ['2024-11-01']],
+    ['SELECT * FROM {billing}', 'SELECT * FROM `my-project-1`.`billing`.`gcp_export_v1`', []],
+    ['SELECT * FROM `{billing}` b', 'SELECT * FROM `my-project-1`.`billing`.`gcp_export_v1` b', []],
+    ['SELECT * FROM {hyphen}.{schema}.`{table}`', 'SELECT * FROM `my-project`.`crm`.`orders`', []],
+    ["a = '{drop}' AND b = {n} AND c = '{n}'", 'a = @p1 AND b = @p2 AND c = @p3', [values['drop'], 5, '5']],
+    ['WHERE d = "{date}" AND e = "it\'s"', 'WHERE d = @p1 AND e = "it\'s"', ['2024-11-01']],
+    ['DATETIME \'{date}\', NUMERIC "{n}"', ' CAST(@p1 AS DATETIME),  CAST(@p2 AS NUMERIC)', ['2024-11-01', '5']],
+    [
+      "# it's {x}\nSELECT 'a\\'{{' /* /* {x} */ , '{date}' -- '",
+      "# it's {x}\nSELECT 'a\\'{' /* /* {x} */ , @p1 -- '",
+      ['2024-11-01'],
+    ],
+    [
+      "SELECT '''it's \\''' ''', \"\"\"a\"b\"\"\", r'\\'', b\"x\", rb'''y''', '', '{date}'",
+      "SELECT '''it's \\''' ''', \"\"\"a\"b\"\"\", r'\\'', b\"x\", rb'''y''', '', @p1",
+      ['2024-11-01'],
+    ],
+    ["SELECT @@project_id, $1, `a\\`{{`, '{date}'", 'SELECT @@project_id, $1, `a\\`{`, @p1', ['2024-11-01']],
+  ])('%s', (text, sql, bound) => {
+    expect(bigquery(text)).toEqual({ text: sql, values: bound })
+  })
+
+  test.each([
+    ['SELECT @p1', '1:8'],
+    ['SELECT ?', '1:8'],
+    ["SELECT r'{date}'", '1:8'],
+    ['SELECT B"{date}"', '1:8'],
+    ["SELECT '''{date}'''", '1:8'],
+    ["SELECT DATE'{date}'", '1:12'],
+    ['SELECT * FROM `{hyphen}.{schema}.t`', '1:15'],
+    ['SELECT * FROM {hyphen}.{dotted}', '1:24'],
+    ['SELECT * FROM {path}', '1:15'],
+    ['SELECT * FROM {drop}', '1:15'],
+    ['SELECT * FROM `{quote}`', '1:15'],
+    ['SELECT "%{name}%"', '1:8'],
+  ])('%s is refused at %s', (text, place) => {
+    expect(codeOf(text, () => bigquery(text))).toBe(`SQL_INTERPOLATION ${place}`)
+  })
+})
+
 test('an unknown name is told by its name', () => {
   expect(() => bindSql("SELECT '{nobody}'", values)).toThrow(expect.objectContaining({ code: 'VARIABLE_UNKNOWN' }))
 })
@@ -173,9 +218,9 @@ describe('a value that is SQL stays a value', () => {
   })
 })
 
-function codeOf(text: string): string {
+function codeOf(text: string, bind = () => bindSql(text, values)): string {
   try {
-    bindSql(text, values)
+    bind()
   } catch (error) {
     if (error instanceof AppError) return `${error.code} ${error.place?.line}:${error.place?.column}`
     throw error
