@@ -12,12 +12,15 @@ import type { Claim } from '../shared/runs/ledger.ts'
 import type { OutputValue } from './define.ts'
 import type { Binding, Job } from './process/messages.ts'
 
+type CredentialRow = typeof credential.$inferSelect
+
 /** What the tenant's process is given for one claim; undefined when the step's `when` says that it is not wanted. */
 export type StepInput = { job: Job; tenant: Binding['tenant']; limits: Binding['limits'] } | undefined
 
 /**
  * Reads everything a claimed step needs, resolves its settings and opens its credential (audited), in one transaction
- * of the tenant. Throws CREDENTIAL_MISSING, VARIABLE_UNKNOWN and the like: faults of the step, not of the worker.
+ * of the tenant. A step that names no credential gets the tenant's only one of its processor's provider, if there is one.
+ * Throws CREDENTIAL_MISSING, VARIABLE_UNKNOWN and the like: faults of the step, not of the worker.
  */
 export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
   return withTenant(ports.db, { tenantId: claim.tenantId, side: 'worker' }, async (tx) => {
@@ -47,7 +50,7 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
         step: { key: claim.stepKey, attempt: claim.attempt, cycle: row.step.cycle, fence: claim.fence },
         settings,
         values: values.all,
-        secret: await openCredential(tx, ports, claim, row.step.credential),
+        secret: await openCredential(tx, ports, claim, row.step.credential, entry.credentialProviders),
       },
     }
   })
@@ -110,13 +113,15 @@ function valuesOf(
   }
 }
 
-async function openCredential(tx: Tx, ports: Ports, claim: Claim, name: string | null): Promise<unknown> {
-  if (name === null) return null
-  const [row] = await tx
-    .select()
-    .from(credential)
-    .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.name, name)))
-  if (!row) throw new AppError('CREDENTIAL_MISSING', `There is no credential named ${JSON.stringify(name)}.`)
+async function openCredential(
+  tx: Tx,
+  ports: Ports,
+  claim: Claim,
+  name: string | null,
+  providers: readonly string[],
+): Promise<unknown> {
+  const row = name === null ? await onlyCredential(tx, claim, providers) : await namedCredential(tx, claim, name)
+  if (!row) return null
   await audit(tx, {
     tenantId: claim.tenantId,
     actor: 'system:worker',
@@ -125,4 +130,29 @@ async function openCredential(tx: Tx, ports: Ports, claim: Claim, name: string |
     details: { runId: claim.runId, step: claim.stepKey },
   })
   return ports.secrets.open(tx, { tenantId: claim.tenantId, credentialId: row.id, version: row.version }, row.sealed)
+}
+
+async function namedCredential(tx: Tx, claim: Claim, name: string): Promise<CredentialRow> {
+  const [row] = await tx
+    .select()
+    .from(credential)
+    .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.name, name)))
+  if (!row) throw new AppError('CREDENTIAL_MISSING', `There is no credential named ${JSON.stringify(name)}.`)
+  return row
+}
+
+// A step that names none means the one that the tenant has. Of two, none is chosen: the wrong one would write elsewhere.
+async function onlyCredential(tx: Tx, claim: Claim, providers: readonly string[]): Promise<CredentialRow | undefined> {
+  const [provider] = providers
+  if (provider === undefined || providers.length > 1) return undefined
+  const rows = await tx
+    .select()
+    .from(credential)
+    .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.provider, provider)))
+    .limit(2)
+  if (rows.length > 1)
+    throw new AppError('CREDENTIAL_MISSING', `The tenant has several credentials for ${provider}.`, {
+      hint: 'Choose one of them in the step: credential: <name>.',
+    })
+  return rows[0]
 }

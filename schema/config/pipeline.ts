@@ -70,7 +70,7 @@ export const stepKeys = {
     .string()
     .regex(/^[a-z][a-z0-9_-]{0,62}$/, 'expected the name of a credential of the tenant')
     .optional()
-    .describe('Name of the stored credential that it opens.'),
+    .describe("Name of the stored credential that it opens; default: the tenant's only one of the provider."),
 }
 
 const recipients = z.array(z.string().min(3).max(320)).min(1).max(50).optional()

@@ -112,7 +112,10 @@ function contextOf(
     bindSql: (text, dialect) => bindSql(text, job.values, dialect),
     secret: (shape) => {
       if (job.secret === null)
-        throw new AppError('CREDENTIAL_MISSING', 'This step needs a credential: name one with "credential:".')
+        throw new AppError(
+          'CREDENTIAL_MISSING',
+          'This step needs a credential, and the tenant has none of its provider.',
+        )
       const parsed = shape.safeParse(job.secret)
       if (parsed.success) return parsed.data
       // Names of fields only: a message could repeat the value.

@@ -1,0 +1,78 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { queueTypes } from '../../schema/states.ts'
+import { claimSteps } from '../../shared/runs/ledger.ts'
+import { type StepInput, stepInput } from '../../workers/step-input.ts'
+import { type ControlPlane, controlPlane } from '../support/control-plane.ts'
+
+let plane: ControlPlane
+
+beforeAll(async () => {
+  plane = await controlPlane()
+})
+afterAll(async () => {
+  await plane[Symbol.asyncDispose]()
+})
+
+const store = (token: string, name: string, provider: string) =>
+  plane.query(`mutation ($input: CreateCredentialInput!) { createCredential(input: $input) { errors { code } } }`, {
+    token,
+    variables: { input: { name, provider, secret: { is: name } } },
+  })
+
+// What the first step of a run is given, claimed as a worker claims it.
+async function inputOf(tenant: { id: string; token: string }, step: string): Promise<StepInput> {
+  const yaml = `pipeline_id: p\nsteps:\n  - step_id: s\n${step.replaceAll(/^/gm, '    ')}`
+  await plane.query(
+    `mutation ($save: SavePipelineInput!, $run: RunPipelineInput!) {
+      savePipeline(input: $save) { errors { message } } runPipeline(input: $run) { errors { message } } }`,
+    { token: tenant.token, variables: { save: { path: 'a/b/c', yaml }, run: { pipeline: 'a/b/c' } } },
+  )
+  const claims = await claimSteps(plane.ports.db, {
+    worker: 'wrk_test',
+    queues: queueTypes,
+    limit: 10,
+    leaseMs: 30_000,
+    tenants: [tenant.id],
+  })
+  const [claim] = claims
+  if (!claim) throw new Error('there was no step to claim')
+  return stepInput(plane.ports, claim)
+}
+
+const upload = 'ps_type: transfer.sftp_upload\nsource: { paths: [a.csv] }\ndestination: { directory: . }'
+
+test('a step that names no credential gets the only one of its provider, and the opening is audited', async () => {
+  const tenant = await plane.tenant()
+  await store(tenant.token, 'partner', 'sftp')
+  await store(tenant.token, 'warehouse', 'postgres')
+  expect((await inputOf(tenant, upload))?.job.secret).toEqual({ is: 'partner' })
+  const audit = await plane.query(`{ auditLog(first: 100) { nodes { action } } }`, { token: tenant.token })
+  const actions = audit.data.auditLog.nodes.map(({ action }: { action: string }) => action)
+  expect(actions.filter((action: string) => action === 'credential.opened')).toHaveLength(1)
+})
+
+test('another provider or another tenant has none to give', async () => {
+  const other = await plane.tenant()
+  await store(other.token, 'partner', 'sftp')
+  const tenant = await plane.tenant()
+  await store(tenant.token, 'warehouse', 'postgres')
+  expect((await inputOf(tenant, upload))?.job.secret).toBeNull()
+})
+
+test('of two credentials none is chosen until the step names one', async () => {
+  const tenant = await plane.tenant()
+  await store(tenant.token, 'north', 'sftp')
+  await store(tenant.token, 'south', 'sftp')
+  await expect(inputOf(tenant, upload)).rejects.toMatchObject({
+    code: 'CREDENTIAL_MISSING',
+    hint: expect.stringContaining('credential:'),
+  })
+  expect((await inputOf(tenant, `${upload}\ncredential: south`))?.job.secret).toEqual({ is: 'south' })
+})
+
+test('a step whose processor takes no credential is given none', async () => {
+  const tenant = await plane.tenant()
+  await store(tenant.token, 'partner', 'sftp')
+  const step = 'ps_type: sql.transform\nquery: SELECT 1 AS n\ndestination: { table: t }'
+  expect((await inputOf(tenant, step))?.job.secret).toBeNull()
+})
