@@ -40,7 +40,13 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
     if (known) return known
     const child = spare.closing ? spawnTenantProcess() : spare
     spare = spawnTenantProcess()
-    const ready = child.bind(binding).then(() => child)
+    const ready = child.bind(binding).then(() => {
+      child.whenIdle(options.idleMs, () => {
+        // From here on a new step gets a new process; it waits below until this one has let go of the lake.
+        void child.close()
+      })
+      return child
+    })
     tenants.set(id, ready)
     started.set(id, child)
     const forget = (): void => {
@@ -50,10 +56,6 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
     }
     void child.ended.then(forget)
     ready.catch(() => child.kill())
-    child.whenIdle(options.idleMs, () => {
-      // From here on a new step gets a new process; it waits below until this one has let go of the lake.
-      void child.close()
-    })
     return ready
   }
 
