@@ -43,6 +43,7 @@ export const runTransitions = [
   { from: 'failed', to: 'running', by: 'retry_run' },
   { from: 'cancelled', to: 'running', by: 'retry_run' },
   { from: 'timed_out', to: 'running', by: 'retry_run' },
+  { from: 'succeeded', to: 'running', by: 'retry_run' },
 ] as const satisfies readonly { from: RunState; to: RunState; by: string }[]
 
 /** Legal moves of a step; the writer is the ledger function named beside it. */
@@ -57,14 +58,8 @@ export const stepTransitions = [
   { from: 'running', to: 'ready', by: 'release_step' },
   { from: 'running', to: 'failed', by: 'fail_step' },
   { from: 'running', to: 'cancelled', by: 'cancel_step' },
-  { from: 'failed', to: 'ready', by: 'retry_run' },
+  { from: 'succeeded', to: 'blocked', by: 'retry_run' },
   { from: 'failed', to: 'blocked', by: 'retry_run' },
-  { from: 'cancelled', to: 'ready', by: 'retry_run' },
   { from: 'cancelled', to: 'blocked', by: 'retry_run' },
   { from: 'skipped', to: 'blocked', by: 'retry_run' },
-  { from: 'skipped', to: 'ready', by: 'retry_run' },
 ] as const satisfies readonly { from: StepState; to: StepState; by: string }[]
-
-/** True when a run in this state will never change by itself. */
-export const isTerminalRun = (state: RunState): boolean =>
-  state === 'succeeded' || state === 'failed' || state === 'cancelled' || state === 'timed_out'

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll } from 'vitest'
-import { memoryDatabase } from '../support/database.ts'
+import { memoryDatabase, refuseOtherTransitions } from '../support/database.ts'
 import { ledgerCases } from './ledger-cases.ts'
 
 let database: Awaited<ReturnType<typeof memoryDatabase>>
 beforeAll(async () => {
   database = await memoryDatabase()
+  await refuseOtherTransitions(database.db)
 })
 afterAll(() => database.close())
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import { plans, tenantConfiguration } from '../../schema/config/tenant.ts'
-import { queueTypes } from '../../schema/states.ts'
+import { queueTypes, runTransitions, stepTransitions } from '../../schema/states.ts'
 import { pipeline, pipelineVersion, tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
 import { type Db, withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
@@ -50,6 +50,28 @@ export async function makeTenant(
     })
   })
   return { tenantId, pipelineId }
+}
+
+/**
+ * Makes the database refuse every change of state that `schema/states.ts` does not list. The database's owner does it, so
+ * that whatever the ledger's functions do in a test is judged by the list.
+ */
+export async function refuseOtherTransitions(db: Db): Promise<void> {
+  const lists = { pipeline_run: runTransitions, run_step: stepTransitions }
+  for (const [table, list] of Object.entries(lists)) {
+    const allowed = list.map(({ from, to }) => `'${from} ${to}'`).join(', ')
+    await db.execute(
+      sql.raw(`create function app.judge_${table}() returns trigger language plpgsql as $$ begin
+        if old.state <> new.state and not (old.state || ' ' || new.state) = any (array[${allowed}]) then
+          raise exception 'the state of % went from % to %', tg_table_name, old.state, new.state;
+        end if;
+        return new;
+      end $$`),
+    )
+    await db.execute(
+      sql.raw(`create trigger judge before update on app.${table} for each row execute function app.judge_${table}()`),
+    )
+  }
 }
 
 /** Moves every running step's lease into the past, as if its worker had been silent. No side of the product can. */
