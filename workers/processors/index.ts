@@ -4,6 +4,7 @@ import fileCompress from './file/compress.ts'
 import fileDelete from './file/delete.ts'
 import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
+import gcpBqEtl from './gcp/bq_etl.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import qualityCheck from './quality/check.ts'
 import sqlTransform from './sql/transform.ts'
@@ -19,6 +20,7 @@ export const processors: readonly Processor[] = [
   fileDelete,
   fileExport,
   fileIngest,
+  gcpBqEtl,
   emailNotification,
   qualityCheck,
   sqlTransform,

@@ -1,5 +1,5 @@
 import type { Source } from '../define.ts'
 import postgres from './postgres.ts'
 
-/** Every source of the product, sorted by provider. */
+/** Every source that `db.ingest` reads, sorted by provider. */
 export const sources: readonly Source[] = [postgres]
