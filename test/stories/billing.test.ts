@@ -39,7 +39,9 @@ test('the billing template runs as it ships, with the only Google credential of 
     },
     {},
   ])
-  expect(await t.rows('SELECT count(*) AS n, sum(cost) AS cost FROM billing_cost_daily')).toEqual([{ n: 2, cost: 12.75 }])
+  expect(await t.rows('SELECT count(*) AS n, sum(cost) AS cost FROM billing_cost_daily')).toEqual([
+    { n: 2, cost: 12.75 },
+  ])
 
   await t.credential('another', 'gcp', server.secret)
   const torn = await t.run(template, { date: '2024-11-01' })
