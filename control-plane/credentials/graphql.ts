@@ -1,12 +1,25 @@
-import type { credential } from '../../schema/tables/index.ts'
+import type { credential, credentialVersion } from '../../schema/tables/index.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
 import { createCredential } from './create-credential.ts'
+import { deleteCredential } from './delete-credential.ts'
 import { listCredentials } from './list-credentials.ts'
+import { readCredential, readVersions } from './read-credential.ts'
+import { updateCredential } from './update-credential.ts'
 
 /** A credential without its value, which never leaves the workers. */
 export type CredentialRow = Omit<typeof credential.$inferSelect, 'sealed'>
+
+const CredentialVersion = builder.objectRef<typeof credentialVersion.$inferSelect>('CredentialVersion').implement({
+  description: 'When a value of a credential came and who brought it. The value itself is not shown.',
+  fields: (t) => ({
+    version: t.exposeInt('version', { description: 'Its number, from 1.' }),
+    provider: t.exposeString('provider', { description: 'What it was for.' }),
+    createdBy: t.exposeString('createdBy', { description: 'Who brought it.' }),
+    createdAt: t.field({ type: 'DateTime', description: 'When it came.', resolve: (row) => row.createdAt }),
+  }),
+})
 
 /** A stored credential. */
 export const Credential = builder.objectRef<CredentialRow>('Credential').implement({
@@ -20,6 +33,11 @@ export const Credential = builder.objectRef<CredentialRow>('Credential').impleme
     createdBy: t.exposeString('createdBy', { description: 'Who stored it first.' }),
     createdAt: t.field({ type: 'DateTime', description: 'When it was stored first.', resolve: (row) => row.createdAt }),
     updatedAt: t.field({ type: 'DateTime', description: 'When its value came.', resolve: (row) => row.updatedAt }),
+    versions: t.field({
+      type: [CredentialVersion],
+      description: 'Its history, newest first, at most 200: numbers, when and by whom.',
+      resolve: (row, _args, context) => readVersions(context, row.id),
+    }),
   }),
 })
 
@@ -59,7 +77,58 @@ const CreateCredentialPayload = builder
     }),
   })
 
+const UpdateCredentialInput = builder.inputType('UpdateCredentialInput', {
+  description: 'A new value for a credential.',
+  fields: (t) => ({
+    name: t.string({ required: true, description: 'Which credential.' }),
+    secret: t.field({
+      type: 'JSON',
+      required: true,
+      description: 'All its fields anew: none of the old value stays. They are sealed and never shown again.',
+    }),
+    expectedVersion: t.int({ description: 'Refuse with CONFLICT unless this is the current version.' }),
+  }),
+})
+
+const UpdateCredentialPayload = builder
+  .objectRef<{ credential?: CredentialRow; errors: Refusal[] }>('UpdateCredentialPayload')
+  .implement({
+    description: 'The credential with its new version, or why it was refused.',
+    fields: (t) => ({
+      credential: t.field({
+        type: Credential,
+        nullable: true,
+        description: 'The credential, without its value.',
+        resolve: (row) => row.credential,
+      }),
+      errors: t.field({ type: [UserError], description: 'Why it was refused.', resolve: ({ errors }) => errors }),
+    }),
+  })
+
+const DeleteCredentialInput = builder.inputType('DeleteCredentialInput', {
+  description: 'A credential to delete.',
+  fields: (t) => ({ name: t.string({ required: true, description: 'Which credential.' }) }),
+})
+
+const DeleteCredentialPayload = builder
+  .objectRef<{ id?: string; errors: Refusal[] }>('DeleteCredentialPayload')
+  .implement({
+    description: 'What was deleted, or why it was refused.',
+    fields: (t) => ({
+      id: t.id({ nullable: true, description: 'The credential that was deleted.', resolve: ({ id }) => id }),
+      errors: t.field({ type: [UserError], description: 'Why it was refused.', resolve: ({ errors }) => errors }),
+    }),
+  })
+
 builder.queryFields((t) => ({
+  credential: t.field({
+    type: Credential,
+    nullable: true,
+    description: 'A credential of the tenant by its name, without its value; null when there is none.',
+    authScopes: { scope: 'credentials:read' },
+    args: { name: t.arg.string({ required: true, description: 'How pipelines name it.' }) },
+    resolve: (_root, { name }, context) => readCredential(context, name),
+  }),
   credentials: t.field({
     type: CredentialConnection,
     description: 'Credentials of the tenant, without their values, in the order in which they were stored.',
@@ -72,10 +141,27 @@ builder.queryFields((t) => ({
 builder.mutationFields((t) => ({
   createCredential: t.field({
     type: CreateCredentialPayload,
-    description: 'Seals and stores a credential. A name that exists is refused: what pipelines use is not replaced.',
+    description: 'Seals and stores a credential. A name that exists is refused: see updateCredential.',
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: CreateCredentialInput, required: true, description: 'The credential.' }) },
     resolve: (_root, { input }, context) =>
       answer(async () => ({ credential: await createCredential(context, input) })),
+  }),
+  updateCredential: t.field({
+    type: UpdateCredentialPayload,
+    description:
+      'Gives a credential a new value under the next version. Steps that start from now on open the new one.',
+    authScopes: { scope: 'credentials:write' },
+    args: { input: t.arg({ type: UpdateCredentialInput, required: true, description: 'The new value.' }) },
+    resolve: (_root, { input }, context) =>
+      answer(async () => ({ credential: await updateCredential(context, input) })),
+  }),
+  deleteCredential: t.field({
+    type: DeleteCredentialPayload,
+    description: 'Deletes a credential and its history. Steps that name it fail from now on.',
+    authScopes: { scope: 'credentials:write' },
+    args: { input: t.arg({ type: DeleteCredentialInput, required: true, description: 'Which one.' }) },
+    resolve: (_root, { input }, context) =>
+      answer(async () => ({ id: (await deleteCredential(context, input.name)).id })),
   }),
 }))

@@ -1,6 +1,6 @@
 import type { Tx } from '../../shared/db/db.ts'
 import { authOf, type Context } from '../context.ts'
-import { putCredential } from '../credentials/create-credential.ts'
+import { putCredential } from '../credentials/update-credential.ts'
 import { sftpCredentialName } from './input.ts'
 
 /** Stores the server of the request; again with a new version when a first try showed that it was wrong. */

@@ -18,3 +18,17 @@ export const credential = app.table(
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )
+
+/** When a value of a credential came and who brought it. It goes with the credential. */
+export const credentialVersion = app.table(
+  'credential_version',
+  {
+    tenantId: text('tenant_id').notNull(),
+    credentialId: text('credential_id').notNull(),
+    version: integer().notNull(),
+    provider: text().notNull(),
+    createdBy: text('created_by').notNull(),
+    createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.credentialId, t.version] })],
+)

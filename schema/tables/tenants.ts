@@ -18,6 +18,11 @@ export const tenant = app.table('tenant', {
     .array()
     .notNull()
     .default(sql`'{}'`),
+  /** Steps of offboarding that are done; a tenant with any is on its way out. */
+  dismantled: text()
+    .array()
+    .notNull()
+    .default(sql`'{}'`),
   createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
   activatedAt: timestamp('activated_at', { withTimezone: true }),
 })

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { sql } from 'drizzle-orm'
-import { credential } from '../../schema/tables/index.ts'
+import { asc, eq, sql } from 'drizzle-orm'
+import { credentialShapes } from '../../schema/config/credentials.ts'
+import { auditEvent, credential } from '../../schema/tables/index.ts'
+import { catalog } from '../../shared/config/catalog.ts'
 import { rowsOf, withTenant } from '../../shared/db/db.ts'
 import { type ControlPlane, controlPlane, smallWorker } from '../support/control-plane.ts'
 
@@ -23,14 +25,116 @@ const sftp = (name: string) => ({ name, provider: 'sftp', secret: { host: 'h', u
 test('a credential is stored once under its name, and opens only for its owner', async () => {
   const made = (await create(sftp('partner'))).data.createCredential
   expect(made).toMatchObject({ credential: { name: 'partner', provider: 'sftp', version: 1 }, errors: [] })
-  const again = (await create({ ...sftp('partner'), secret: { host: 'other' } })).data.createCredential
+  const again = (await create({ ...sftp('partner'), secret: { ...sftp('partner').secret, host: 'other' } })).data
+    .createCredential
   expect(again).toMatchObject({ credential: null, errors: [{ code: 'ALREADY_EXISTS', path: ['name'] }] })
   const opened = await withTenant(plane.ports.db, { tenantId: a.id, side: 'worker' }, async (tx) => {
     const [row] = await tx.select().from(credential)
     const owner = { tenantId: a.id, credentialId: row?.id ?? '', version: 1 }
     return plane.ports.secrets.open(tx, owner, row?.sealed)
   })
-  expect(opened).toEqual({ host: 'h', username: 'u', password: canary })
+  expect(opened).toEqual({ host: 'h', port: 22, username: 'u', password: canary })
+})
+
+test('every provider that a processor takes has a form that the edge checks', () => {
+  const providers = new Set(catalog.flatMap((entry) => entry.credentialProviders))
+  expect([...providers].filter((provider) => !Object.hasOwn(credentialShapes, provider))).toEqual([])
+})
+
+describe('a credential in time', () => {
+  const shown = 'id name provider version createdBy versions { version provider createdBy createdAt }'
+  const read = async (name: string, token = a.token) =>
+    (
+      await plane.query(`query ($name: String!) { credential(name: $name) { ${shown} } }`, {
+        token,
+        variables: { name },
+      })
+    ).data.credential
+  const update = async (input: object, token = a.token) =>
+    (
+      await plane.query(
+        `mutation ($input: UpdateCredentialInput!) { updateCredential(input: $input) { credential { ${shown} } errors { code path message } } }`,
+        { token, variables: { input } },
+      )
+    ).data.updateCredential
+  const remove = async (name: string, token = a.token) =>
+    (
+      await plane.query(
+        'mutation ($input: DeleteCredentialInput!) { deleteCredential(input: $input) { id errors { code path } } }',
+        { token, variables: { input: { name } } },
+      )
+    ).data.deleteCredential
+  const openedOf = (name: string) =>
+    withTenant(plane.ports.db, { tenantId: a.id, side: 'worker' }, async (tx) => {
+      const [row] = await tx.select().from(credential).where(eq(credential.name, name))
+      const owner = { tenantId: a.id, credentialId: row?.id ?? '', version: row?.version ?? 0 }
+      return plane.ports.secrets.open(tx, owner, row?.sealed)
+    })
+  const secret = (password: string) => ({ host: 'h', username: 'u', password })
+  const actions = async (target: string) =>
+    (
+      await withTenant(plane.ports.db, { tenantId: a.id, side: 'api' }, (tx) =>
+        tx.select().from(auditEvent).where(eq(auditEvent.target, target)).orderBy(asc(auditEvent.at)),
+      )
+    ).map((row) => row.action)
+
+  test('a new value is the next version, opens instead of the old one, and stands in the history', async () => {
+    await create(sftp('moving'))
+    const other = await plane.key(a.id)
+    const updated = await update({ name: 'moving', secret: secret('second') }, other)
+    expect(updated.errors).toEqual([])
+    expect(updated.credential.version).toBe(2)
+    expect(await openedOf('moving')).toMatchObject({ password: 'second' })
+    const found = await read('moving')
+    expect(found.versions).toMatchObject([
+      { version: 2, provider: 'sftp' },
+      { version: 1, provider: 'sftp', createdBy: found.createdBy },
+    ])
+    expect(found.versions[0].createdBy).not.toBe(found.createdBy)
+    expect(await actions(found.id)).toEqual(['credential.created', 'credential.replaced'])
+  })
+
+  test('who expects another version changes nothing', async () => {
+    await create(sftp('expected'))
+    const [first, second] = await Promise.all(
+      ['one', 'two'].map((word) => update({ name: 'expected', secret: secret(word), expectedVersion: 1 })),
+    )
+    const codes = [first, second].map((result) => result.errors[0]?.code)
+    expect(codes.toSorted()).toEqual(['CONFLICT', undefined])
+    const winner = codes[0] === undefined ? 'one' : 'two'
+    expect(await openedOf('expected')).toMatchObject({ password: winner })
+    expect((await read('expected')).versions).toHaveLength(2)
+  })
+
+  test('a new value must fit the provider of the old one', async () => {
+    await create(sftp('fitting'))
+    expect(await update({ name: 'fitting', secret: { host: 'h', port: canary } })).toMatchObject({
+      credential: null,
+      errors: [{ code: 'CREDENTIAL_INVALID', path: ['secret'] }],
+    })
+    expect(await openedOf('fitting')).toMatchObject({ password: canary })
+  })
+
+  test('what was deleted is gone with its history, and its name is free', async () => {
+    await create(sftp('leaving'))
+    await update({ name: 'leaving', secret: secret('second') })
+    const { id } = await read('leaving')
+    expect(await remove('leaving')).toEqual({ id, errors: [] })
+    expect(await read('leaving')).toBeNull()
+    expect(await remove('leaving')).toEqual({ id: null, errors: [{ code: 'NOT_FOUND', path: ['name'] }] })
+    expect(await actions(id)).toEqual(['credential.created', 'credential.replaced', 'credential.deleted'])
+    await create(sftp('leaving'))
+    expect((await read('leaving')).versions).toMatchObject([{ version: 1 }])
+  })
+
+  test('another tenant reads, changes and deletes none of it', async () => {
+    const b = await plane.tenant()
+    await create(sftp('mine'))
+    expect(await read('mine', b.token)).toBeNull()
+    expect((await update({ name: 'mine', secret: secret('x') }, b.token)).errors).toMatchObject([{ code: 'NOT_FOUND' }])
+    expect((await remove('mine', b.token)).errors).toMatchObject([{ code: 'NOT_FOUND' }])
+    expect(await openedOf('mine')).toMatchObject({ password: canary })
+  })
 })
 
 test('two tenants may use one name', async () => {
@@ -45,6 +149,16 @@ test('unusable input is refused by field, without its value', async () => {
     [{ ...sftp('ok'), secret: canary }, 'BAD_INPUT', 'secret'],
     [{ ...sftp('ok'), secret: [canary] }, 'BAD_INPUT', 'secret'],
     [{ ...sftp('ok'), secret: { key: canary.repeat(4000) } }, 'BAD_INPUT', 'secret'],
+    [{ ...sftp('ok'), secret: { host: 'h', username: 'u' } }, 'CREDENTIAL_INVALID', 'secret.password'],
+    [{ ...sftp('ok'), secret: { ...sftp('ok').secret, port: canary } }, 'CREDENTIAL_INVALID', 'secret.port'],
+    [{ ...sftp('ok'), secret: { ...sftp('ok').secret, hostKey: canary } }, 'CREDENTIAL_INVALID', 'secret.hostKey'],
+    [{ ...sftp('ok'), secret: { ...sftp('ok').secret, [canary]: 'x' } }, 'CREDENTIAL_INVALID', 'secret'],
+    [{ name: 'ok', provider: 'postgres', secret: { user: canary, [canary]: 1 } }, 'CREDENTIAL_INVALID', 'secret'],
+    [
+      { name: 'ok', provider: 'gcp', secret: { client_email: canary, private_key: canary } },
+      'CREDENTIAL_INVALID',
+      'secret.project_id',
+    ],
   ]
   for (const [input, code, path] of cases) {
     const answer = await create(input)

@@ -26,7 +26,7 @@ afterAll(() => plane[Symbol.asyncDispose]())
 
 const credential = (name: string) =>
   plane.query(
-    `mutation { createCredential(input: { name: "${name}", provider: "sftp", secret: { a: 1 } }) { errors { code } } }`,
+    `mutation { createCredential(input: { name: "${name}", provider: "sftp", secret: { host: "h", username: "u", password: "p" } }) { errors { code } } }`,
     {
       token: a.token,
     },

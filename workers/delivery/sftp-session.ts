@@ -1,33 +1,12 @@
 import { createHash } from 'node:crypto'
 import ssh2, { type Algorithms, type Client, type SFTPWrapper } from 'ssh2'
 import SftpClient from 'ssh2-sftp-client'
-import { z } from 'zod'
+import type { z } from 'zod'
+import type { sftpShape } from '../../schema/config/credentials.ts'
 import { AppError } from '../../shared/errors.ts'
 import { abortedError, orAborted } from '../aborted.ts'
 import { resolveTarget } from '../egress.ts'
 
-const fingerprint = z
-  .string()
-  .regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'must be SHA256:<base64>, as ssh-keygen -l prints it')
-
-/**
- * A credential of provider `sftp`. The server is pinned by `hostKey`: connecting without one is refused, and by name
- * (HOST_KEY_MISSING), so that the form lets it be absent.
- */
-export const sftpShape = z
-  .strictObject({
-    host: z.string().min(1).max(253),
-    port: z.int().min(1).max(65_535).default(22),
-    username: z.string().min(1),
-    password: z.string().min(1).optional(),
-    privateKey: z.string().min(1).optional(),
-    passphrase: z.string().optional(),
-    hostKey: z.union([fingerprint, z.array(fingerprint).min(1)]).optional(),
-  })
-  .refine((secret) => secret.password !== undefined || secret.privateKey !== undefined, {
-    path: ['password'],
-    message: 'a password or a privateKey is needed',
-  })
 /** An opened credential of provider `sftp`. */
 export type SftpSecret = z.output<typeof sftpShape>
 

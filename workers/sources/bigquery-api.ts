@@ -1,29 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import type { gcpShape } from '../../schema/config/credentials.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { BoundSql, StepContext } from '../define.ts'
 import { exchange, type HttpReply, type HttpRequest, untilAnswered } from '../http.ts'
 import { bigqueryError, isPassing } from './bigquery-error.ts'
-import { googleTokens, jsonOf, serviceAccount } from './google-token.ts'
+import { googleTokens, jsonOf } from './google-token.ts'
 
-/** The credential: the account's key file as it is, and what more there is to say. */
-export const bigquerySecret = serviceAccount.extend({
-  dataset: z
-    .string()
-    .regex(/^[A-Za-z0-9_]{1,1024}$/)
-    .optional()
-    .describe('Where tables are that a query names without a dataset.'),
-  location: z
-    .string()
-    .regex(/^[A-Za-z0-9-]{1,50}$/)
-    .optional()
-    .describe('Where the data are, such as EU; BigQuery finds it out by itself for most queries.'),
-  api_url: z
-    .url({ protocol: /^https?$/ })
-    .default('https://bigquery.googleapis.com')
-    .describe('For private endpoints.'),
-})
-type Secret = z.output<typeof bigquerySecret>
+type Secret = z.output<typeof gcpShape>
 
 /** A column or a part of one, as BigQuery describes it. */
 export type Field = { name: string; type: string; mode?: string | undefined; fields?: Field[] | undefined }

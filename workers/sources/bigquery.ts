@@ -1,9 +1,10 @@
 import { Readable } from 'node:stream'
+import { gcpShape } from '../../schema/config/credentials.ts'
 import { AppError } from '../../shared/errors.ts'
 import { abortedError, orAborted, throwIfAborted } from '../aborted.ts'
 import { type BoundSql, defineSource, type Extract, type StepContext } from '../define.ts'
 import { pause } from '../http.ts'
-import { type BigQueryApi, bigqueryApi, bigquerySecret, type Field, type Page } from './bigquery-api.ts'
+import { type BigQueryApi, bigqueryApi, type Field, type Page } from './bigquery-api.ts'
 import { csvOf, resultColumns } from './bigquery-rows.ts'
 import { chunkFiles } from './chunk-files.ts'
 
@@ -17,7 +18,7 @@ export default defineSource({
   provider: 'gcp',
   title: 'Google BigQuery',
   dialect: 'bigquery',
-  secret: bigquerySecret,
+  secret: gcpShape,
   async check(ctx, secret) {
     await finished(ctx, bigqueryApi(secret), { text: 'SELECT 1', values: [] })
   },

@@ -1,16 +1,10 @@
 import { importPKCS8, SignJWT } from 'jose'
 import { z } from 'zod'
+import type { serviceAccount } from '../../schema/config/credentials.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { StepContext } from '../define.ts'
 import { exchange, untilAnswered } from '../http.ts'
 
-/** A Google service account's key, as its JSON file has it; what else the file holds is not needed. */
-export const serviceAccount = z.object({
-  client_email: z.string().min(3).max(320),
-  private_key: z.string().min(1).max(20_000).describe('PKCS#8 in PEM form.'),
-  project_id: z.string().min(1).max(100),
-  token_uri: z.url({ protocol: /^https?$/ }).default('https://oauth2.googleapis.com/token'),
-})
 /** A checked key. */
 export type ServiceAccount = z.output<typeof serviceAccount>
 

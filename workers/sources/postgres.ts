@@ -1,7 +1,8 @@
 import { isIP } from 'node:net'
 import pg from 'pg'
 import { to as copyTo } from 'pg-copy-streams'
-import { z } from 'zod'
+import type { z } from 'zod'
+import { postgresShape } from '../../schema/config/credentials.ts'
 import { AppError } from '../../shared/errors.ts'
 import { abortedError, throwIfAborted } from '../aborted.ts'
 import { type BoundSql, type Column, defineSource, type Extract, type StepContext } from '../define.ts'
@@ -11,18 +12,7 @@ import { inlineValues } from './inline-values.ts'
 import { postgresError } from './postgres-error.ts'
 import { postgresType } from './postgres-type.ts'
 
-const secret = z.strictObject({
-  host: z.string().min(1).max(255),
-  port: z.int().min(1).max(65_535).default(5432),
-  database: z.string().min(1).max(255),
-  user: z.string().min(1).max(255),
-  password: z.string().max(1000),
-  ssl: z
-    .union([z.boolean(), z.literal('verify')])
-    .default(false)
-    .describe('true encrypts, verify also checks the certificate against the system authorities.'),
-})
-type Secret = z.output<typeof secret>
+type Secret = z.output<typeof postgresShape>
 
 const connectTimeoutMs = 15_000
 // The step's own timeout ends a read earlier; this is for a server that is never told.
@@ -33,7 +23,7 @@ export default defineSource({
   provider: 'postgres',
   title: 'PostgreSQL',
   dialect: 'standard',
-  secret,
+  secret: postgresShape,
   async check(ctx, secret) {
     const session = await connect(ctx, secret)
     try {

@@ -9,7 +9,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { plainFiles, serveFiles } from '../../../standalone/sftp-files.ts'
 import { hostKeyFingerprint, makeHostKey } from '../../../standalone/sftp-server.ts'
 import { checkSftp, deliverFiles, listSftp, type SftpDestination } from '../../../workers/delivery/sftp.ts'
-import { fetchHostKey, sftpShape, type SftpSurroundings } from '../../../workers/delivery/sftp-session.ts'
+import { sftpShape } from '../../../schema/config/credentials.ts'
+import { fetchHostKey, type SftpSurroundings } from '../../../workers/delivery/sftp-session.ts'
 import { type Hostility, hostileSftp, type TestSftp } from '../../support/hostile-sftp.ts'
 
 // Larger than one full window, and no multiple of any packet.

@@ -1,7 +1,7 @@
 import { z } from 'zod'
+import { sftpShape } from '../../../schema/config/credentials.ts'
 import { defineProcessor, type StepContext, type StepResult } from '../../define.ts'
 import { deliverFiles } from '../../delivery/sftp.ts'
-import { sftpShape } from '../../delivery/sftp-session.ts'
 
 const settingsShape = z.strictObject({
   directory: z.string().min(1).max(512).describe('Folder on the server; made if it is not there.'),

@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises'
 import { z } from 'zod'
+import { sftpShape } from '../../../schema/config/credentials.ts'
 import { AppError } from '../../../shared/errors.ts'
 import { defineProcessor, type StepContext, type StepResult } from '../../define.ts'
 import { deliverFiles, type ToDeliver } from '../../delivery/sftp.ts'
-import { sftpShape } from '../../delivery/sftp-session.ts'
 
 const filesMax = 10_000
 
