@@ -4,8 +4,14 @@ import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { BatchLoader } from './graphql/batch.ts'
 
-/** Whose key the request carries. `actor` is what audit rows and runs name. */
-export type Auth = { tenantId: string; keyId: string; actor: string; scopes: ReadonlySet<Scope> }
+/** Whose key the request carries. `actor` is what audit rows and runs name; a key without `expiresAt` has no end. */
+export type Auth = {
+  tenantId: string
+  keyId: string
+  actor: string
+  scopes: ReadonlySet<Scope>
+  expiresAt: Date | undefined
+}
 
 /** Times that a deployment may shorten; milliseconds. */
 export type Waits = {

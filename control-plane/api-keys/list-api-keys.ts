@@ -23,6 +23,7 @@ export function listApiKeys(context: Context, tenantId: string, args: PageArgs):
             expiresAt: apiKey.expiresAt,
             revokedAt: apiKey.revokedAt,
             lastUsedAt: apiKey.lastUsedAt,
+            replacedBy: apiKey.replacedBy,
           })
           .from(apiKey)
           .where(and(eq(apiKey.tenantId, tenantId), after ? gt(apiKey.id, after[1]) : undefined))

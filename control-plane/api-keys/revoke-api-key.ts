@@ -5,9 +5,15 @@ import { withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import { authOf, type Context } from '../context.ts'
 import type { ApiKeyRow } from './graphql.ts'
+import { keyOwner } from './key-rights.ts'
 
-/** Refuses a key from now on. A repeat answers the key and changes nothing. Throws NOT_FOUND. */
-export function revokeApiKey(context: Context, tenantId: string, id: string): Promise<ApiKeyRow> {
+/** Refuses a key from the next request on. A repeat answers the key and changes nothing. Throws NOT_FOUND, FORBIDDEN. */
+export async function revokeApiKey(
+  context: Context,
+  input: { tenantId?: string | null | undefined; id: string },
+): Promise<ApiKeyRow> {
+  const { id } = input
+  const tenantId = keyOwner(context, input.tenantId)
   const { actor } = authOf(context)
   const isKey = and(eq(apiKey.tenantId, tenantId), eq(apiKey.id, id))
   return withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {

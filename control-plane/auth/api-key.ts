@@ -43,6 +43,7 @@ export async function authenticate(ports: Pick<Ports, 'db' | 'clock'>, headers: 
     tenantId: found.tenant_id,
     keyId: key.id,
     actor: `key:${key.id}`,
+    expiresAt: found.expires_ms === null ? undefined : new Date(found.expires_ms),
     scopes: new Set(scopes.filter((scope) => found.scopes.includes(scope))),
   }
 }

@@ -1,4 +1,4 @@
-import { tenantRoles, type Scope, scopes } from '../../schema/roles.ts'
+import { type Scope, scopes, type SystemRole, systemRoles, tenantRoles } from '../../schema/roles.ts'
 import { queueStates, queueTypes, runStates, stepStates, stepTriggers, tenantStates } from '../../schema/states.ts'
 import { builder } from './builder.ts'
 
@@ -48,14 +48,22 @@ export const StepTrigger = enumOf('StepTrigger', 'When a step starts, judged ove
   on_failure: 'At least one failed.',
   always: 'They ended, in whatever way.',
 })
-/** Roles of people. */
-export const TenantRole = enumOf('TenantRole', 'Role of a person inside a tenant.', tenantRoles, {
+const tenantRoleTexts = {
   TENANT_ADMIN: 'Everything, people and keys included.',
   DATA_ENGINEER: 'Pipelines, runs and credentials.',
-  DATA_ANALYST: 'Reads runs and data.',
-  DATA_STEWARD: 'Quality and corrections of data.',
+  DATA_ANALYST: 'Reads pipelines and runs.',
+  DATA_STEWARD: 'Reads pipelines and runs, and what was done by whom.',
   POWER_USER: 'Runs pipelines of others.',
-})
+}
+/** Roles of people. */
+export const TenantRole = enumOf('TenantRole', 'Role of a person inside a tenant.', tenantRoles, tenantRoleTexts)
+/** Roles that a key can be made for. */
+export const RoleEnum = enumOf(
+  'Role',
+  'A role: the scopes that a person or a program needs for one kind of work.',
+  [...tenantRoles, ...systemRoles],
+  { ...tenantRoleTexts, ...systemRoleTexts() },
+)
 /** Rights of a key. */
 export const ScopeEnum = builder.enumType('Scope', {
   description: 'What a key may do.',
@@ -82,10 +90,24 @@ function enumOf<const V extends string>(
   })
 }
 
+function systemRoleTexts(): Record<SystemRole, string> {
+  return {
+    PLATFORM_ADMIN: 'Onboards tenants and has power over the keys of each. Of the platform.',
+    SUPPORT: 'Reads the profile, people and keys of any tenant that it names. Of the platform.',
+    AUDITOR: 'Reads the audit log of any tenant that it names. Of the platform.',
+  }
+}
+
 function scopeDescriptions(): Record<Scope, string> {
   return {
     'platform:admin': 'Onboards tenants and gives out their keys; held by keys of the platform alone.',
-    'tenant:read': 'Reads the profile, people and keys of the tenant.',
+    'platform:read': 'Reads any tenant that it names; held by keys of the platform alone.',
+    'platform:audit': 'Reads the audit log of any tenant that it names; held by keys of the platform alone.',
+    'tenant:read': 'Reads the profile of the tenant.',
+    'users:read': 'Reads the people of the tenant.',
+    'users:write': 'Makes, changes and removes people of the tenant.',
+    'keys:read': 'Lists keys of the tenant, never their secrets.',
+    'keys:write': 'Makes, rotates and revokes keys of the tenant, with no more scopes than its own.',
     'credentials:write': 'Stores credentials.',
     'credentials:read': 'Lists credentials, never their values.',
     'pipelines:read': 'Reads pipelines and templates, and checks pipeline files.',

@@ -103,7 +103,7 @@ async function makeFirstUser(tx: Tx, { profile }: OnboardRequest): Promise<void>
   const id = newId('user')
   await tx
     .insert(tenantUser)
-    .values({ tenantId: profile.id, id, email: profile.adminEmail, username: profile.adminEmail })
+    .values({ tenantId: profile.id, id, email: profile.adminEmail, username: profile.adminEmail, status: 'active' })
   await tx.insert(userRole).values({ tenantId: profile.id, userId: id, role: 'TENANT_ADMIN' })
 }
 

@@ -1,5 +1,5 @@
 import { plans, tenantConfiguration } from '../../schema/config/tenant.ts'
-import { platformTenantId, type Scope } from '../../schema/roles.ts'
+import { platformTenantId, roleScopes } from '../../schema/roles.ts'
 import { apiKey, tenant } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { withTenant } from '../../shared/db/db.ts'
@@ -7,7 +7,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { hashSecret, splitApiKey } from '../../shared/secrets/api-key.ts'
 
-const platformScopes: Scope[] = ['platform:admin', 'tenant:read', 'audit:read']
+const platformScopes = [...roleScopes.PLATFORM_ADMIN]
 
 /**
  * Makes the platform's own tenant, and `token` a key of it. The caller keeps the token safe before it calls: a crash in

@@ -28,7 +28,7 @@ export function readQueues(context: Context, id: string): Promise<(typeof tenant
 /** Works inside a tenant that the key may read: its own, or any for the platform. Throws NOT_FOUND for another. */
 export function asReader<T>(context: Context, tenantId: string, work: (tx: Tx) => Promise<T>): Promise<T> {
   const auth = authOf(context)
-  if (auth.tenantId !== tenantId && !holds(auth, 'platform:admin')) throw missing()
+  if (auth.tenantId !== tenantId && !holds(auth, ['platform:admin', 'platform:read'])) throw missing()
   return withTenant(context.ports.db, { tenantId, side: 'api' }, work)
 }
 

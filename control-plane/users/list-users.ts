@@ -1,12 +1,13 @@
-import { and, asc, eq, gt, inArray } from 'drizzle-orm'
+import { and, asc, eq, gt, inArray, ne } from 'drizzle-orm'
 import type { TenantRole } from '../../schema/roles.ts'
 import { tenantUser, userRole } from '../../schema/tables/index.ts'
-import type { Context } from '../context.ts'
+import { AppError } from '../../shared/errors.ts'
+import { type Context, inTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 import { asReader } from '../tenants/read-tenant.ts'
 
-/** People of a tenant that the key may read, in the order in which they were made. */
+/** People of a tenant that the key may read, in the order in which they were made; deleted ones are not among them. */
 export function listUsers(
   context: Context,
   tenantId: string,
@@ -20,10 +21,28 @@ export function listUsers(
         tx
           .select()
           .from(tenantUser)
-          .where(and(eq(tenantUser.tenantId, tenantId), after ? gt(tenantUser.id, after[1]) : undefined))
+          .where(
+            and(
+              eq(tenantUser.tenantId, tenantId),
+              ne(tenantUser.status, 'deleted'),
+              after ? gt(tenantUser.id, after[1]) : undefined,
+            ),
+          )
           .orderBy(asc(tenantUser.id))
           .limit(limit),
       ),
+  })
+}
+
+/** A person of the key's tenant, deleted ones included. Throws NOT_FOUND. */
+export function readUser(context: Context, id: string): Promise<typeof tenantUser.$inferSelect> {
+  return inTenant(context, async (tx, { tenantId }) => {
+    const [row] = await tx
+      .select()
+      .from(tenantUser)
+      .where(and(eq(tenantUser.tenantId, tenantId), eq(tenantUser.id, id)))
+    if (!row) throw new AppError('NOT_FOUND', 'There is no such person.')
+    return row
   })
 }
 

@@ -2,7 +2,7 @@ import { jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
 import type { TenantRole } from '../roles.ts'
 import { app } from './app.ts'
 
-/** A person of a tenant. */
+/** A person of a tenant. A deleted one keeps its id and nothing personal. */
 export const tenantUser = app.table(
   'tenant_user',
   {
@@ -12,7 +12,7 @@ export const tenantUser = app.table(
     username: text().notNull(),
     firstName: text('first_name').notNull().default(''),
     lastName: text('last_name').notNull().default(''),
-    status: text().$type<'invited' | 'active' | 'deactivated'>().notNull().default('invited'),
+    status: text().$type<'invited' | 'active' | 'deactivated' | 'deleted'>().notNull().default('invited'),
     createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
@@ -43,6 +43,8 @@ export const apiKey = app.table(
     expiresAt: timestamp('expires_at', { withTimezone: true }),
     revokedAt: timestamp('revoked_at', { withTimezone: true }),
     lastUsedAt: timestamp('last_used_at', { withTimezone: true }),
+    /** The key that `rotateApiKey` made in its place. */
+    replacedBy: text('replaced_by'),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )

@@ -1,0 +1,80 @@
+import { z } from 'zod'
+import { type TenantRole, tenantRoles } from '../../schema/roles.ts'
+import { tenantUser, userRole } from '../../schema/tables/index.ts'
+import { audit } from '../../shared/audit.ts'
+import { newId } from '../../shared/ids.ts'
+import { putMail } from '../../shared/outbox.ts'
+import { type Context, inTenant } from '../context.ts'
+import { lockPeople, refuseBeyond, type UserRow } from './change-user.ts'
+import { checkedFields, emailTaken, personalFields } from './personal-fields.ts'
+
+const inputShape = z.object({
+  email: personalFields.email,
+  username: personalFields.username.nullish(),
+  firstName: personalFields.firstName.nullish(),
+  lastName: personalFields.lastName.nullish(),
+  role: z.enum(tenantRoles).nullish(),
+})
+
+/** A person to make. */
+export type NewUser = z.input<typeof inputShape>
+
+/**
+ * Makes an active person of the key's tenant with one role: the given one or the tenant's `defaultRole`; the name at
+ * sign-in is by default the address. A welcome goes out when the tenant's configuration says so. Throws BAD_INPUT,
+ * ALREADY_EXISTS for an address in use, FORBIDDEN for a role that may do more than the key.
+ */
+export function createUser(context: Context, given: NewUser): Promise<UserRow> {
+  const { role: wanted, ...input } = checkedFields(inputShape, given)
+  return inTenant(context, async (tx, auth) => {
+    const { tenantId, actor } = auth
+    const { configuration, companyName } = await lockPeople(tx, tenantId)
+    const { defaultRole, welcomeMail } = configuration.userManagement
+    const role: TenantRole = wanted ?? defaultRole
+    refuseBeyond(auth, [role])
+    const id = newId('user')
+    const [user] = await tx
+      .insert(tenantUser)
+      .values({
+        tenantId,
+        id,
+        email: input.email,
+        username: input.username ?? input.email,
+        firstName: input.firstName ?? '',
+        lastName: input.lastName ?? '',
+        status: 'active',
+      })
+      .onConflictDoNothing()
+      .returning()
+    if (!user) throw emailTaken()
+    await tx.insert(userRole).values({ tenantId, userId: id, role })
+    await audit(tx, {
+      tenantId,
+      actor,
+      action: 'user.created',
+      target: id,
+      requestId: context.requestId,
+      details: { role, isWelcomed: welcomeMail },
+    })
+    if (welcomeMail) await putMail(tx, welcomeOf(user, companyName))
+    return user
+  })
+}
+
+/** Under which key the welcome of a person stands in the outbox. */
+export const welcomeKey = (userId: string): `user.${string}` => `user.welcome ${userId}`
+
+function welcomeOf(
+  { tenantId, id, email, username, firstName }: UserRow,
+  companyName: string,
+): Parameters<typeof putMail>[1] {
+  // A header is one line.
+  const company = companyName.replaceAll(/\s+/g, ' ')
+  return {
+    tenantId,
+    dedupeKey: welcomeKey(id),
+    to: [email],
+    subject: `Welcome to the data pipelines of ${company}`,
+    text: `Hello ${firstName || username},\n\n${company} has made an account for you. Your user name is ${username}.\n`,
+  }
+}
