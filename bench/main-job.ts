@@ -15,7 +15,7 @@ import { result } from './result.ts'
 // ledger, tenant process, key checks and read-backs, beside a bare script of the same stages with the same libraries.
 // In turns, so that both meet the same neighbours; absolute seconds mean little on a shared machine, the ratio does.
 const sizes = (process.argv[2] ?? '1000000,5000000').split(',').map(Number)
-const rounds = Number(process.argv[3] ?? 2)
+const rounds = Number(process.argv[3] ?? 3)
 const ratioGoal = 1.5
 const memoryGoalBytes = 2 * 2 ** 30
 
