@@ -171,12 +171,16 @@ function unquotedOffset(text: string, document: Document): { offset: number; tex
   const at = document.errors[0]?.pos[0]
   if (at === undefined) return undefined
   const start = text.lastIndexOf('\n', at - 1) + 1
-  const found = /^(\s*(?:-\s+)*(?:[\w.-]+:\s+)?)(\{[a-z_][a-z0-9_.]*[^\n{}]*\}[^\n#]*)/.exec(
-    text.slice(start, start + 500),
-  )
-  const value = found?.[2]?.trim()
-  const isPlaceholder = value !== undefined && wholePlaceholder(value.slice(0, value.indexOf('}') + 1)) !== undefined
-  return isPlaceholder && value ? { offset: start + (found?.[1]?.length ?? 0), text: value } : undefined
+  const line = text.slice(start, start + 500)
+  const block = /^(\s*(?:-\s+)*(?:[\w.-]+:\s+)?)(\{[a-z_][a-z0-9_.]*[^\n{}]*\}[^\n#]*)/.exec(line)
+  const flow = [...line.matchAll(/([:,[]\s+)(\{[a-z_][a-z0-9_.]*[^\n{}]*\}[^\s,\]}]+)/g)]
+  for (const found of [...(block ? [block] : []), ...flow]) {
+    const offset = start + found.index + (found[1]?.length ?? 0)
+    const value = found[2]?.trim() ?? ''
+    const isThere = offset <= at && at <= offset + value.length
+    if (isThere && wholePlaceholder(value.slice(0, value.indexOf('}') + 1))) return { offset, text: value }
+  }
+  return undefined
 }
 
 function yamlFault(code: string, message: string): [ProblemCode, string] {

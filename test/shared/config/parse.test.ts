@@ -164,3 +164,15 @@ function waits(count: number): string {
   )
   return `pipeline_id: p\nsteps:\n${steps.join('\n')}`
 }
+
+test('a placeholder without quotes is explained where it begins, inside braces too', () => {
+  const text = 'pipeline_id: x\nsteps:\n  - step_id: a\n    ps_type: file.export\n    source: { table: t }\n'
+  for (const [line, column] of [
+    ['    destination: { path: {date}.csv, format: csv }', 26],
+    ['    destination: { format: csv, path: {date}/{run_id}.csv }', 39],
+  ] as const) {
+    expect(parsePipeline(`${text}${line}\n`)).toMatchObject({
+      problems: [{ code: 'QUOTE_PLACEHOLDER', line: 6, column }],
+    })
+  }
+})
