@@ -21,6 +21,7 @@ const definers = [
   'find_api_key',
   'finish_outbox',
   'heartbeat',
+  'link_audit',
   'reap',
   'release_step',
   'report_step',

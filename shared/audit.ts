@@ -1,6 +1,5 @@
-import { auditEvent } from '../schema/tables/index.ts'
+import { sql } from 'drizzle-orm'
 import type { Tx } from './db/db.ts'
-import { newId } from './ids.ts'
 
 /** What was done: `action` is `<thing>.<verb in the past>`, `target` an id. `details` never hold a secret. */
 export type AuditEntry = {
@@ -12,15 +11,13 @@ export type AuditEntry = {
   details?: Record<string, unknown>
 }
 
-/** Writes an audit row in the transaction of the change: without the row there is no change. */
+/**
+ * Adds a row to the tenant's audit log in the transaction of the change: without the row there is no change. The row is
+ * linked into the chain, and can be read, when the transaction commits.
+ */
 export async function audit(tx: Tx, entry: AuditEntry): Promise<void> {
-  await tx.insert(auditEvent).values({
-    tenantId: entry.tenantId,
-    id: newId('audit'),
-    actor: entry.actor,
-    action: entry.action,
-    target: entry.target,
-    requestId: entry.requestId ?? null,
-    details: entry.details ?? {},
-  })
+  const { tenantId, actor, action, target, requestId = null, details = {} } = entry
+  await tx.execute(
+    sql`select app.audit(${tenantId}, ${actor}, ${action}, ${target}, ${requestId}, ${JSON.stringify(details)}::jsonb)`,
+  )
 }

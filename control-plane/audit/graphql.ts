@@ -1,6 +1,8 @@
+import { breakReasons } from '../../shared/audit-chain.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { type AuditRow, listAudit } from './list-audit.ts'
+import { type Head, readAuditHead, type Verification, verifyAuditLog } from './verify-audit-log.ts'
 
 const AuditEvent = builder.objectRef<AuditRow>('AuditEvent').implement({
   description: 'Something that was done.',
@@ -13,6 +15,13 @@ const AuditEvent = builder.objectRef<AuditRow>('AuditEvent').implement({
     target: t.exposeString('target', { description: 'To what.' }),
     requestId: t.exposeString('requestId', { nullable: true, description: 'The request that asked for it.' }),
     details: t.field({ type: 'JSON', description: 'Its particulars; never a secret.', resolve: (row) => row.details }),
+    seq: t.field({
+      type: 'BigInt',
+      description: 'Its number in the log, from 1 without a gap.',
+      resolve: (row) => row.seq,
+    }),
+    prevHash: t.exposeString('prevHash', { description: 'The hash of the entry before.' }),
+    hash: t.exposeString('hash', { description: 'SHA-256 over this entry and `prevHash`, in hexadecimal.' }),
   }),
 })
 
@@ -30,7 +39,78 @@ const AuditFilter = builder.inputType('AuditFilter', {
   }),
 })
 
+const AuditHead = builder.objectRef<Head>('AuditHead').implement({
+  description: 'A place in the audit log. Kept elsewhere, it witnesses every entry up to it.',
+  authScopes: { scope: 'audit:read' },
+  fields: (t) => ({
+    tenantId: t.exposeString('tenantId', { description: 'Whose log.' }),
+    seq: t.field({
+      type: 'BigInt',
+      description: 'Number of the entry, 0 before the first.',
+      resolve: (head) => head.seq,
+    }),
+    hash: t.exposeString('hash', { description: 'Hash of the entry.' }),
+  }),
+})
+
+const AuditBreak = builder.enumType('AuditBreak', {
+  description: 'How a log can fail to be what was written.',
+  values: Object.fromEntries(Object.entries(breakReasons).map(([reason, description]) => [reason, { description }])),
+})
+
+const AuditVerification = builder.objectRef<Verification>('AuditVerification').implement({
+  description: 'What a verification of the audit log found.',
+  authScopes: { scope: 'audit:read' },
+  fields: (t) => ({
+    ok: t.exposeBoolean('ok', { description: 'Whether every entry that was looked at is what was written.' }),
+    rows: t.exposeInt('rows', { description: 'How many entries were found good.' }),
+    isWhole: t.exposeBoolean('isWhole', {
+      description: 'False when there are more entries than one request verifies: go on with `after: last`.',
+    }),
+    last: t.field({ type: AuditHead, description: 'The last good entry.', resolve: (found) => found.last }),
+    firstBrokenSeq: t.field({
+      type: 'BigInt',
+      nullable: true,
+      description: 'The number of the first bad entry.',
+      resolve: (found) => found.firstBrokenSeq,
+    }),
+    reason: t.field({
+      type: AuditBreak,
+      nullable: true,
+      description: 'What is wrong with it.',
+      resolve: (found) => found.reason,
+    }),
+  }),
+})
+
+const AuditLink = builder.inputType('AuditLink', {
+  description: 'A place in the audit log, as `auditHead` gave it.',
+  fields: (t) => ({
+    seq: t.field({ type: 'BigInt', required: true, description: 'Number of the entry.' }),
+    hash: t.string({ required: true, description: 'Hash of the entry.' }),
+  }),
+})
+
 builder.queryFields((t) => ({
+  auditHead: t.field({
+    type: AuditHead,
+    description: 'The last entry of the audit log: keep it, and give it to `verifyAudit` later.',
+    authScopes: { scope: 'audit:read' },
+    resolve: (_root, _args, context) => readAuditHead(context),
+  }),
+  verifyAudit: t.field({
+    type: AuditVerification,
+    description: 'Recomputes the chain of the audit log, up to 200,000 entries at once.',
+    authScopes: { scope: 'audit:read' },
+    args: {
+      after: t.arg({
+        type: AuditLink,
+        description:
+          'An entry that was seen before: it must still be there, and what follows is verified. Default: all.',
+      }),
+    },
+    resolve: (_root, { after }, context) => verifyAuditLog(context, after ?? undefined),
+  }),
   auditLog: t.field({
     type: AuditEventConnection,
     description: 'What was done in the tenant, newest first.',

@@ -1,4 +1,4 @@
-import { jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
+import { primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
 import type { TenantRole } from '../roles.ts'
 import { app } from './app.ts'
 
@@ -45,22 +45,6 @@ export const apiKey = app.table(
     lastUsedAt: timestamp('last_used_at', { withTimezone: true }),
     /** The key that `rotateApiKey` made in its place. */
     replacedBy: text('replaced_by'),
-  },
-  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
-)
-
-/** What was done, by whom, to what. Written in the transaction of the change; never changed. */
-export const auditEvent = app.table(
-  'audit_event',
-  {
-    tenantId: text('tenant_id').notNull(),
-    id: text().notNull(),
-    at: timestamp({ withTimezone: true }).notNull().defaultNow(),
-    actor: text().notNull(),
-    action: text().notNull(),
-    target: text().notNull(),
-    requestId: text('request_id'),
-    details: jsonb().$type<Record<string, unknown>>().notNull().default({}),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )

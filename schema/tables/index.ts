@@ -1,5 +1,6 @@
 export * from './access.ts'
 export * from './app.ts'
+export * from './audit.ts'
 export * from './credentials.ts'
 export * from './pipelines.ts'
 export * from './runs.ts'

@@ -1,0 +1,107 @@
+import { sql } from 'drizzle-orm'
+import { type Break, type ChainRow, type Digest, type Link, origin, verifyRows } from './audit-chain.ts'
+import { type Db, rowsOf, type Side, type Tx, withTenant } from './db/db.ts'
+
+/** What to verify, and against what. */
+export type VerifyOptions = {
+  tenantId: string
+  side: Side
+  /** Where to go on: a link that was good before, or a witness. Default: the beginning. */
+  after?: Link | undefined
+  /** Links that somebody kept; the log must still hold each of them. */
+  witnesses?: readonly Link[]
+  /** Stops after about so many rows; default: at the head. */
+  rowsMax?: number
+  digest?: Digest
+  signal?: AbortSignal
+}
+
+/** How far the log is what was written. */
+export type Verified = {
+  rows: number
+  /** The last link that is good. */
+  last: Link
+  broken: Break | undefined
+  /** Whether the head was reached, or a break; otherwise go on after `last`. */
+  isWhole: boolean
+}
+
+// A page is one statement and some megabytes; between pages others get their turn on a single connection.
+const rowsPerPage = 5_000
+
+/**
+ * Verifies a tenant's audit log up to the head that it has now, page by page; what is added meanwhile is left for the
+ * next time. Trusts nothing that the database computes: rows are hashed here.
+ */
+export async function verifyAudit(db: Db, options: VerifyOptions): Promise<Verified> {
+  const { tenantId, side, after = origin, witnesses = [], rowsMax = Infinity, digest, signal } = options
+  const read = <T>(work: (tx: Tx) => Promise<T>): Promise<T> => withTenant(db, { tenantId, side }, work)
+  const head = await read((tx) => auditHead(tx, tenantId))
+  let last = after
+  let rows = 0
+  const broken = (seq: number, reason: Break['reason']): Verified => ({
+    rows,
+    last,
+    broken: { seq, reason },
+    isWhole: true,
+  })
+
+  const kept = [...witnesses, after].filter(({ seq }) => seq > 0)
+  const lost = await read((tx) => firstLost(tx, tenantId, kept))
+  // What follows a place that is not there says nothing.
+  if (lost !== undefined && lost === after.seq) return broken(lost, 'WITNESS_MISMATCH')
+  while (last.seq < head.seq && rows < rowsMax) {
+    signal?.throwIfAborted()
+    const to = Math.min(last.seq + rowsPerPage, head.seq)
+    const page = await read((tx) => auditRows(tx, tenantId, last.seq, to))
+    const verified = await verifyRows(tenantId, page, last, digest)
+    rows += verified.last.seq - last.seq
+    last = verified.last
+    if (verified.broken) return broken(verified.broken.seq, verified.broken.reason)
+    if (last.seq < to) return broken(last.seq + 1, 'MISSING')
+  }
+  if (lost !== undefined) return broken(lost, 'WITNESS_MISMATCH')
+  if (last.seq < head.seq) return { rows, last, broken: undefined, isWhole: false }
+  if (last.hash !== head.hash) return broken(last.seq, 'HEAD_MISMATCH')
+  const stray = await read((tx) => firstStray(tx, tenantId))
+  return stray === undefined ? { rows, last, broken: undefined, isWhole: true } : broken(stray, 'STRAY')
+}
+
+/** The last link of the transaction's tenant. */
+export async function auditHead(tx: Tx, tenantId: string): Promise<Link> {
+  const [head] = await rowsOf<{ seq: string; hash: string }>(
+    tx,
+    sql`select seq::text as seq, hash from app.audit_head where tenant_id = ${tenantId}`,
+  )
+  return head ? { seq: Number(head.seq), hash: head.hash } : origin
+}
+
+// One row more than there are numbers: then some number is there twice.
+async function auditRows(tx: Tx, tenantId: string, after: number, to: number): Promise<ChainRow[]> {
+  const rows = await rowsOf<Omit<ChainRow, 'seq'> & { seq: string }>(
+    tx,
+    sql`select seq::text as seq, id, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, actor, action, target,
+          request_id as "requestId", details::text as details, prev_hash as "prevHash", hash
+        from app.audit_event where tenant_id = ${tenantId} and seq > ${after} and seq <= ${to} order by audit_event.seq limit ${to - after + 1}`,
+  )
+  return rows.map((row) => ({ ...row, seq: Number(row.seq) }))
+}
+
+async function firstLost(tx: Tx, tenantId: string, kept: readonly Link[]): Promise<number | undefined> {
+  if (kept.length === 0) return undefined
+  const [row] = await rowsOf<{ seq: string | null }>(
+    tx,
+    sql`select min(w.seq)::text as seq from jsonb_to_recordset(${JSON.stringify(kept)}::jsonb) w (seq bigint, hash text)
+        where not exists (select from app.audit_event e where e.tenant_id = ${tenantId} and e.seq = w.seq and e.hash = w.hash)`,
+  )
+  return row?.seq == null ? undefined : Number(row.seq)
+}
+
+async function firstStray(tx: Tx, tenantId: string): Promise<number | undefined> {
+  const [row] = await rowsOf<{ seq: string | null }>(
+    tx,
+    sql`select coalesce(seq, 0)::text as seq from app.audit_event where tenant_id = ${tenantId} and (seq < 1 or seq is null
+          or seq > coalesce((select h.seq from app.audit_head h where h.tenant_id = ${tenantId}), 0)) order by audit_event.seq limit 1`,
+  )
+  return row?.seq == null ? undefined : Number(row.seq)
+}
