@@ -15,13 +15,16 @@ import { openPglite } from './pglite.ts'
 /** Folder of the migrations. */
 export const migrationsFolder = fileURLToPath(new URL('../schema/migrations', import.meta.url))
 
+/** Where the embedded mode keeps its platform keys. */
+export const platformKeysFile = (dataDir: string): string => join(dataDir, 'platform-keys.json')
+
 /** The embedded mode's ports over `dataDir`, whose lock the caller holds. */
 export async function openPorts(dataDir: string, logLevel: string): Promise<{ ports: Ports; close(): Promise<void> }> {
   const { db, close } = await openPglite(join(dataDir, 'postgres'), migrationsFolder)
   return {
     ports: {
       db,
-      secrets: secretBox(platformKeys(join(dataDir, 'platform-keys.json'))),
+      secrets: secretBox(platformKeys(platformKeysFile(dataDir))),
       waker: inProcessWaker(),
       hub: inProcessHub(),
       clock: systemClock,
@@ -41,7 +44,8 @@ export function processLog(level: string): Log {
   }
 }
 
-const keyFile = z.object({ current: z.string(), keys: z.record(z.string(), z.string()) })
+/** Form of the file with the platform keys. */
+export const keyFile = z.object({ current: z.string(), keys: z.record(z.string(), z.string()) })
 
 // The platform key is made once and kept beside the data, for the owner's eyes only.
 function platformKeys(file: string): PlatformKeys {

@@ -7,6 +7,7 @@ import { credential, pipelineRun, pipelineVersion, runStep, tenant, tenantLimit 
 import { type Tx, withTenant } from '../shared/db/db.ts'
 import { AppError } from '../shared/errors.ts'
 import { audit } from '../shared/audit.ts'
+import { openStored } from '../shared/secrets/secret-box.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Claim } from '../shared/runs/ledger.ts'
 import type { OutputValue } from './define.ts'
@@ -120,16 +121,19 @@ async function openCredential(
   name: string | null,
   providers: readonly string[],
 ): Promise<unknown> {
-  const row = name === null ? await onlyCredential(tx, claim, providers) : await namedCredential(tx, claim, name)
-  if (!row) return null
+  const found = await openStored(tx, ports.secrets, async () => {
+    const row = name === null ? await onlyCredential(tx, claim, providers) : await namedCredential(tx, claim, name)
+    return row && { ...row, owner: { tenantId: claim.tenantId, credentialId: row.id, version: row.version } }
+  })
+  if (!found) return null
   await audit(tx, {
     tenantId: claim.tenantId,
     actor: 'system:worker',
     action: 'credential.opened',
-    target: row.id,
+    target: found.row.id,
     details: { runId: claim.runId, step: claim.stepKey },
   })
-  return ports.secrets.open(tx, { tenantId: claim.tenantId, credentialId: row.id, version: row.version }, row.sealed)
+  return found.secret
 }
 
 async function namedCredential(tx: Tx, claim: Claim, name: string): Promise<CredentialRow> {

@@ -6,6 +6,7 @@ import { createCredential } from './create-credential.ts'
 import { deleteCredential } from './delete-credential.ts'
 import { listCredentials } from './list-credentials.ts'
 import { readCredential, readVersions } from './read-credential.ts'
+import { type KeyRotation, rotateTenantKey } from './rotate-tenant-key.ts'
 import { updateCredential } from './update-credential.ts'
 
 /** A credential without its value, which never leaves the workers. */
@@ -120,6 +121,26 @@ const DeleteCredentialPayload = builder
     }),
   })
 
+const RotateTenantKeyInput = builder.inputType('RotateTenantKeyInput', {
+  description: 'A tenant that gets a new data key.',
+  fields: (t) => ({ tenantId: t.id({ required: true, description: 'Whose key.' }) }),
+})
+
+const RotateTenantKeyPayload = builder
+  .objectRef<Partial<KeyRotation> & { errors: Refusal[] }>('RotateTenantKeyPayload')
+  .implement({
+    description: 'How the rotation stands, or why it was refused.',
+    fields: (t) => ({
+      version: t.int({ nullable: true, description: 'The key that seals now.', resolve: ({ version }) => version }),
+      resealed: t.int({ description: 'Credentials that this call sealed anew.', resolve: (row) => row.resealed ?? 0 }),
+      done: t.boolean({
+        description: 'Whether all are sealed anew and the old key is destroyed; false: call again to go on.',
+        resolve: (row) => row.done ?? false,
+      }),
+      errors: t.field({ type: [UserError], description: 'Why it was refused.', resolve: ({ errors }) => errors }),
+    }),
+  })
+
 builder.queryFields((t) => ({
   credential: t.field({
     type: Credential,
@@ -155,6 +176,14 @@ builder.mutationFields((t) => ({
     args: { input: t.arg({ type: UpdateCredentialInput, required: true, description: 'The new value.' }) },
     resolve: (_root, { input }, context) =>
       answer(async () => ({ credential: await updateCredential(context, input) })),
+  }),
+  rotateTenantKey: t.field({
+    type: RotateTenantKeyPayload,
+    description:
+      'Gives a tenant a new data key, seals its credentials anew and destroys the old key; runs go on meanwhile. Goes on where an earlier call stopped. For the platform.',
+    authScopes: { scope: 'platform:admin' },
+    args: { input: t.arg({ type: RotateTenantKeyInput, required: true, description: 'The tenant.' }) },
+    resolve: (_root, { input }, context) => answer(() => rotateTenantKey(context, input.tenantId)),
   }),
   deleteCredential: t.field({
     type: DeleteCredentialPayload,

@@ -1,4 +1,4 @@
-import { and, eq } from 'drizzle-orm'
+import { and, eq, inArray, ne } from 'drizzle-orm'
 import { type SealedData, sealedData } from '../../schema/sealed.ts'
 import { tenantKey } from '../../schema/tables/index.ts'
 import type { Tx } from '../db/db.ts'
@@ -18,25 +18,32 @@ export type SecretBox = {
   seal(tx: Tx, owner: SecretOwner, secret: unknown): Promise<SealedData>
   /** Opens what `seal` made. Throws SECRET_UNREADABLE for any other owner, key or altered byte. Keep the result inside the caller. */
   open(tx: Tx, owner: SecretOwner, sealed: unknown): Promise<unknown>
+  /**
+   * Makes the next version of the tenant's data key, which seals from now on, and answers its number. The one before
+   * stays and opens what it sealed until `destroyTenantKeys`. Waits for transactions that seal with it. Throws
+   * SECRET_UNREADABLE when the tenant has no key.
+   */
+  rotateTenantKey(tx: Tx, tenantId: string): Promise<number>
+  /** Wraps the tenant's data keys with the current platform key; what they sealed stays as it is. Answers how many were. */
+  rewrapTenantKeys(tx: Tx, tenantId: string): Promise<number>
+  /**
+   * Forgets data keys for ever and answers how many: `retired` ones, under which the caller has made sure that nothing is
+   * sealed any more, or `all`, which makes every secret of the tenant unreadable.
+   */
+  destroyTenantKeys(tx: Tx, tenantId: string, which: 'retired' | 'all'): Promise<number>
 }
 
 /** AES-256-GCM by WebCrypto, the same on Workers, Deno and Node. */
 export function secretBox(platform: PlatformKeys): SecretBox {
   return {
     async createTenantKey(tx, tenantId) {
-      const dataKey = crypto.getRandomValues(new Uint8Array(32))
-      const wrapped = await encrypt(await platformKey(platform, platform.current), dataKey, keyContext(tenantId, 1))
       await tx
         .insert(tenantKey)
-        .values({ tenantId, version: 1, platformKeyId: platform.current, wrappedKey: `${wrapped.iv}.${wrapped.ct}` })
+        .values({ tenantId, version: 1, ...(await newKey(platform, tenantId, 1)) })
         .onConflictDoNothing()
     },
     async seal(tx, owner, secret) {
-      const [row] = await tx
-        .select()
-        .from(tenantKey)
-        .where(and(eq(tenantKey.tenantId, owner.tenantId), eq(tenantKey.state, 'current')))
-      if (!row) throw unreadable('the tenant has no data key')
+      const row = await currentKey(tx, owner.tenantId, 'share')
       const sealed = await encrypt(
         await unwrap(platform, row),
         new TextEncoder().encode(JSON.stringify(secret)),
@@ -51,21 +58,113 @@ export function secretBox(platform: PlatformKeys): SecretBox {
         .select()
         .from(tenantKey)
         .where(and(eq(tenantKey.tenantId, owner.tenantId), eq(tenantKey.version, parsed.data.key)))
-      if (!row) throw unreadable('its data key is gone')
+      if (!row || row.state === 'destroyed') throw unreadable('its data key is gone')
       const plain = await decrypt(await unwrap(platform, row), parsed.data, secretContext(owner))
       return JSON.parse(new TextDecoder().decode(plain))
+    },
+    async rotateTenantKey(tx, tenantId) {
+      const { version: last } = await currentKey(tx, tenantId, 'update')
+      const version = last + 1
+      await tx.update(tenantKey).set({ state: 'retired' }).where(isKey(tenantId, last))
+      await tx.insert(tenantKey).values({ tenantId, version, ...(await newKey(platform, tenantId, version)) })
+      return version
+    },
+    async rewrapTenantKeys(tx, tenantId) {
+      const rows = await tx
+        .select()
+        .from(tenantKey)
+        .where(
+          and(
+            eq(tenantKey.tenantId, tenantId),
+            ne(tenantKey.state, 'destroyed'),
+            ne(tenantKey.platformKeyId, platform.current),
+          ),
+        )
+        .orderBy(tenantKey.version)
+        .for('update')
+      for (const row of rows) {
+        const wrapped = await wrap(platform, tenantId, row.version, await dataKey(platform, row))
+        await tx.update(tenantKey).set(wrapped).where(isKey(tenantId, row.version))
+      }
+      return rows.length
+    },
+    async destroyTenantKeys(tx, tenantId, which) {
+      const states = which === 'all' ? (['current', 'retired'] as const) : (['retired'] as const)
+      const destroyed = await tx
+        .update(tenantKey)
+        .set({ state: 'destroyed', wrappedKey: '' })
+        .where(and(eq(tenantKey.tenantId, tenantId), inArray(tenantKey.state, states)))
+        .returning({ version: tenantKey.version })
+      return destroyed.length
     },
   }
 }
 
-async function unwrap(platform: PlatformKeys, row: typeof tenantKey.$inferSelect): Promise<CryptoKey> {
+/**
+ * Opens what `read` finds and answers it with its row; undefined when it finds nothing. Between reading a sealed value
+ * and its key, another transaction may seal the value anew and destroy the key: then it is read again. Throws as `open`.
+ */
+export async function openStored<R extends { sealed: SealedData; owner: SecretOwner }>(
+  tx: Tx,
+  box: SecretBox,
+  read: () => Promise<R | undefined>,
+): Promise<{ row: R; secret: unknown } | undefined> {
+  let row = await read()
+  for (;;) {
+    if (!row) return undefined
+    try {
+      return { row, secret: await box.open(tx, row.owner, row.sealed) }
+    } catch (error) {
+      // Each further round needs another rotation in between; without one the value is unreadable for good.
+      const again = await read()
+      if (again?.sealed.key === row.sealed.key) throw error
+      row = again
+    }
+  }
+}
+
+// Held until the transaction ends: `share` keeps the key current while something is sealed with it. Who waited for a
+// rotation to commit finds no current row in the snapshot of before, and the new one when it asks again.
+async function currentKey(tx: Tx, tenantId: string, hold: 'share' | 'update'): Promise<KeyRow> {
+  const read = async (): Promise<KeyRow | undefined> => {
+    const [row] = await tx
+      .select()
+      .from(tenantKey)
+      .where(and(eq(tenantKey.tenantId, tenantId), eq(tenantKey.state, 'current')))
+      .for(hold)
+    return row
+  }
+  const row = (await read()) ?? (await read())
+  if (!row) throw unreadable('the tenant has no data key')
+  return row
+}
+
+type KeyRow = typeof tenantKey.$inferSelect
+type Wrapped = Pick<KeyRow, 'platformKeyId' | 'wrappedKey'>
+
+const isKey = (tenantId: string, version: number) =>
+  and(eq(tenantKey.tenantId, tenantId), eq(tenantKey.version, version))
+
+const newKey = (platform: PlatformKeys, tenantId: string, version: number): Promise<Wrapped> =>
+  wrap(platform, tenantId, version, crypto.getRandomValues(new Uint8Array(32)))
+
+async function wrap(
+  platform: PlatformKeys,
+  tenantId: string,
+  version: number,
+  raw: Uint8Array<ArrayBuffer>,
+): Promise<Wrapped> {
+  const { iv, ct } = await encrypt(await platformKey(platform, platform.current), raw, keyContext(tenantId, version))
+  return { platformKeyId: platform.current, wrappedKey: `${iv}.${ct}` }
+}
+
+async function unwrap(platform: PlatformKeys, row: KeyRow): Promise<CryptoKey> {
+  return importKey(await dataKey(platform, row))
+}
+
+async function dataKey(platform: PlatformKeys, row: KeyRow): Promise<Uint8Array<ArrayBuffer>> {
   const [iv = '', ct = ''] = row.wrappedKey.split('.')
-  const raw = await decrypt(
-    await platformKey(platform, row.platformKeyId),
-    { iv, ct },
-    keyContext(row.tenantId, row.version),
-  )
-  return importKey(raw)
+  return decrypt(await platformKey(platform, row.platformKeyId), { iv, ct }, keyContext(row.tenantId, row.version))
 }
 
 async function platformKey(platform: PlatformKeys, id: string): Promise<CryptoKey> {

@@ -13,11 +13,20 @@ afterAll(async () => {
   await plane[Symbol.asyncDispose]()
 })
 
-const store = (token: string, name: string, provider: string) =>
-  plane.query(`mutation ($input: CreateCredentialInput!) { createCredential(input: $input) { errors { code } } }`, {
-    token,
-    variables: { input: { name, provider, secret: { is: name } } },
-  })
+const store = async (token: string, name: string, provider: 'sftp' | 'postgres'): Promise<void> => {
+  const secrets = {
+    sftp: { host: name, username: 'u', password: 'p' },
+    postgres: { host: name, database: 'd', user: 'u', password: 'p' },
+  }
+  const { data } = await plane.query(
+    `mutation ($input: CreateCredentialInput!) { createCredential(input: $input) { errors { code } } }`,
+    {
+      token,
+      variables: { input: { name, provider, secret: secrets[provider] } },
+    },
+  )
+  expect(data.createCredential.errors).toEqual([])
+}
 
 // What the first step of a run is given, claimed as a worker claims it.
 async function inputOf(tenant: { id: string; token: string }, step: string): Promise<StepInput> {
@@ -45,7 +54,7 @@ test('a step that names no credential gets the only one of its provider, and the
   const tenant = await plane.tenant()
   await store(tenant.token, 'partner', 'sftp')
   await store(tenant.token, 'warehouse', 'postgres')
-  expect((await inputOf(tenant, upload))?.job.secret).toEqual({ is: 'partner' })
+  expect((await inputOf(tenant, upload))?.job.secret).toMatchObject({ host: 'partner' })
   const audit = await plane.query(`{ auditLog(first: 100) { nodes { action } } }`, { token: tenant.token })
   const actions = audit.data.auditLog.nodes.map(({ action }: { action: string }) => action)
   expect(actions.filter((action: string) => action === 'credential.opened')).toHaveLength(1)
@@ -67,7 +76,7 @@ test('of two credentials none is chosen until the step names one', async () => {
     code: 'CREDENTIAL_MISSING',
     hint: expect.stringContaining('credential:'),
   })
-  expect((await inputOf(tenant, `${upload}\ncredential: south`))?.job.secret).toEqual({ is: 'south' })
+  expect((await inputOf(tenant, `${upload}\ncredential: south`))?.job.secret).toMatchObject({ host: 'south' })
 })
 
 test('a step whose processor takes no credential is given none', async () => {

@@ -3,7 +3,7 @@ import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tenantKey } from '../../../schema/tables/index.ts'
 import { type Tx, withTenant } from '../../../shared/db/db.ts'
-import { type PlatformKeys, type SecretOwner, secretBox } from '../../../shared/secrets/secret-box.ts'
+import { openStored, type PlatformKeys, type SecretOwner, secretBox } from '../../../shared/secrets/secret-box.ts'
 import { makeTenant, memoryDatabase } from '../../support/database.ts'
 
 const platform: PlatformKeys = { current: 'k1', keys: { k1: randomBytes(32).toString('base64') } }
@@ -26,6 +26,11 @@ afterAll(() => database.close())
 
 const as = <T>(tenantId: string, work: (tx: Tx) => Promise<T>): Promise<T> =>
   withTenant(database.db, { tenantId, side: 'api' }, work)
+const fresh = async (): Promise<{ tenantId: string }> => {
+  const { tenantId } = await makeTenant(database.db)
+  await as(tenantId, (tx) => secretBox(platform).createTenantKey(tx, tenantId))
+  return { tenantId }
+}
 const seal = (from: SecretOwner = owner, box = secretBox(platform)) =>
   as(from.tenantId, (tx) => box.seal(tx, from, secret))
 const open = (to: SecretOwner, sealed: unknown, box = secretBox(platform)) =>
@@ -73,6 +78,69 @@ test('another platform key opens nothing, and an old one still opens what it wra
   await expect(open(owner, sealed, foreign)).rejects.toMatchObject(unreadable)
   const rotated = secretBox({ current: 'k2', keys: { ...platform.keys, k2: randomBytes(32).toString('base64') } })
   expect(await open(owner, sealed, rotated)).toEqual(secret)
+})
+
+test('after a rotation the new key seals, the old one opens, and what was destroyed opens nothing', async () => {
+  const { tenantId } = await fresh()
+  const mine = { ...owner, tenantId }
+  const box = secretBox(platform)
+  const before = await seal(mine)
+  expect(await as(tenantId, (tx) => box.rotateTenantKey(tx, tenantId))).toBe(2)
+  const after = await seal(mine)
+  expect([before.key, after.key]).toEqual([1, 2])
+  expect([await open(mine, before), await open(mine, after)]).toEqual([secret, secret])
+  expect(await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'retired'))).toBe(1)
+  await expect(open(mine, before)).rejects.toMatchObject(unreadable)
+  expect(await open(mine, after)).toEqual(secret)
+  expect(await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'all'))).toBe(1)
+  await expect(open(mine, after)).rejects.toMatchObject(unreadable)
+  await expect(seal(mine)).rejects.toMatchObject(unreadable)
+  const rows = await as(tenantId, (tx) => tx.select().from(tenantKey).where(eq(tenantKey.tenantId, tenantId)))
+  expect(rows.map(({ wrappedKey }) => wrappedKey)).toEqual(['', ''])
+})
+
+test('after rewrapping, the old platform key opens nothing and the new one everything', async () => {
+  const { tenantId } = await fresh()
+  const mine = { ...owner, tenantId }
+  const old = await seal(mine)
+  await as(tenantId, (tx) => secretBox(platform).rotateTenantKey(tx, tenantId))
+  const young = await seal(mine)
+  const k2 = randomBytes(32).toString('base64')
+  const both = secretBox({ current: 'k2', keys: { ...platform.keys, k2 } })
+  expect(await as(tenantId, (tx) => both.rewrapTenantKeys(tx, tenantId))).toBe(2)
+  expect(await as(tenantId, (tx) => both.rewrapTenantKeys(tx, tenantId))).toBe(0)
+  const onlyNew = secretBox({ current: 'k2', keys: { k2 } })
+  for (const sealed of [old, young]) {
+    expect(await open(mine, sealed, onlyNew)).toEqual(secret)
+    await expect(open(mine, sealed)).rejects.toMatchObject(unreadable)
+    // Not even under the new key's name.
+    const posing = secretBox({ current: 'k2', keys: { k2: platform.keys['k1'] ?? '' } })
+    await expect(open(mine, sealed, posing)).rejects.toMatchObject(unreadable)
+  }
+})
+
+test('a value that is sealed anew between reading it and opening it is read again', async () => {
+  const { tenantId } = await fresh()
+  const mine = { ...owner, tenantId }
+  const box = secretBox(platform)
+  let stored = await seal(mine)
+  let reads = 0
+  const opened = await as(tenantId, (tx) =>
+    openStored(tx, box, async () => {
+      const row = { sealed: stored, owner: mine }
+      if (reads++ === 0) {
+        await box.rotateTenantKey(tx, tenantId)
+        stored = await box.seal(tx, mine, secret)
+        await box.destroyTenantKeys(tx, tenantId, 'retired')
+      }
+      return row
+    }),
+  )
+  expect(opened?.secret).toEqual(secret)
+  expect(reads).toBe(2)
+  await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'all'))
+  const lost = as(tenantId, (tx) => openStored(tx, box, async () => ({ sealed: stored, owner: mine })))
+  await expect(lost).rejects.toMatchObject(unreadable)
 })
 
 test('a tenant key that was moved to another tenant does not unwrap', async () => {
