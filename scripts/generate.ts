@@ -10,11 +10,12 @@ import { pipelineShape, stepKeys } from '../schema/config/pipeline.ts'
 import type { CatalogEntry } from '../shared/config/catalog.ts'
 import { isObject, type JsonSchema } from '../shared/config/json-schema.ts'
 import type { Processor } from '../workers/define.ts'
+import { rolesPage } from './roles-page.ts'
 
 /**
  * What is generated and checked in, by path from the root: the processors as data for the edge, the editor's schema of
- * pipeline files, the pipelines of `configs/` (the edge has no file system), and the SDL. The same sources give the same
- * bytes.
+ * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, and the page of who may do what. The
+ * same sources give the same bytes.
  */
 export async function generate(root: string): Promise<Map<string, string>> {
   const { processors } = await load<{ processors: readonly Processor[] }>(root, 'workers/processors/index.ts')
@@ -27,6 +28,7 @@ export async function generate(root: string): Promise<Map<string, string>> {
   if (existsSync(join(root, 'control-plane/graphql/schema.ts'))) {
     const { schema } = await load<{ schema: GraphQLSchema }>(root, 'control-plane/graphql/schema.ts')
     files.set('schema/schema.graphql', `${printSchema(lexicographicSortSchema(schema))}\n`)
+    files.set('docs/roles.md', rolesPage(schema))
   }
   return files
 }

@@ -115,7 +115,13 @@ builder.queryFields((t) => ({
     type: AuditEventConnection,
     description: 'What was done in the tenant, newest first.',
     authScopes: { scope: 'audit:read' },
-    args: { ...pageArgs, filter: t.arg({ type: AuditFilter, description: 'Which entries; default: all.' }) },
-    resolve: (_root, { filter, ...args }, context) => listAudit(context, args, filter ?? {}),
+    args: {
+      ...pageArgs,
+      filter: t.arg({ type: AuditFilter, description: 'Which entries; default: all.' }),
+      tenantId: t.arg.id({
+        description: 'Whose log; default: that of the tenant of the key. Another is for auditors of the platform.',
+      }),
+    },
+    resolve: (_root, { filter, tenantId, ...args }, context) => listAudit(context, args, filter ?? {}, tenantId),
   }),
 }))

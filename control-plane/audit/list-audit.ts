@@ -1,6 +1,9 @@
 import { and, desc, eq, getTableColumns, sql } from 'drizzle-orm'
-import { auditEvent } from '../../schema/tables/index.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { auditEvent, tenant } from '../../schema/tables/index.ts'
+import { withTenant } from '../../shared/db/db.ts'
+import { AppError } from '../../shared/errors.ts'
+import { holds } from '../auth/api-key.ts'
+import { authOf, type Context } from '../context.ts'
 import { badCursor, type Page, type PageArgs, type Position, readPage } from '../graphql/page.ts'
 
 /** An entry; `exactAt` is its time to the microsecond, which a Date does not hold. */
@@ -9,16 +12,28 @@ export type AuditRow = typeof auditEvent.$inferSelect & { exactAt: string }
 /** Which entries to list. */
 export type AuditFilter = Partial<Record<'actor' | 'action' | 'target', string | null | undefined>>
 
-/** The audit log of the key's tenant, newest first. */
-export function listAudit(context: Context, args: PageArgs, filter: AuditFilter): Promise<Page<AuditRow>> {
-  const { tenantId } = authOf(context)
+/**
+ * The audit log of a tenant, newest first; default: that of the key. Throws NOT_FOUND for another one, which only
+ * `platform:audit` may read.
+ */
+export function listAudit(
+  context: Context,
+  args: PageArgs,
+  filter: AuditFilter,
+  given?: string | null,
+): Promise<Page<AuditRow>> {
+  const auth = authOf(context)
+  const tenantId = given ?? auth.tenantId
+  if (tenantId !== auth.tenantId && !holds(auth, 'platform:audit')) throw missing()
   const { actor, action, target } = filter
   return readPage(args, {
     list: ['audit', tenantId, actor ?? null, action ?? null, target ?? null],
     position: (row) => [row.exactAt, row.id],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
+        const [owner] = await tx.select({ id: tenant.id }).from(tenant).where(eq(tenant.id, tenantId))
+        if (!owner) throw missing()
+        return tx
           .select({
             ...getTableColumns(auditEvent),
             exactAt: sql<string>`to_char(${auditEvent.at} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`,
@@ -34,8 +49,8 @@ export function listAudit(context: Context, args: PageArgs, filter: AuditFilter)
             ),
           )
           .orderBy(desc(auditEvent.at), desc(auditEvent.id))
-          .limit(limit),
-      ),
+          .limit(limit)
+      }),
   })
 }
 
@@ -44,3 +59,5 @@ function older([at, id]: Position) {
   if (!isMoment) throw badCursor()
   return sql`(${auditEvent.at}, ${auditEvent.id}) < (${at}::timestamptz, ${id})`
 }
+
+const missing = (): AppError => new AppError('NOT_FOUND', 'There is no such tenant.')

@@ -22,7 +22,7 @@ test('what is checked in is what the sources say', () => {
 test('a changed pipeline makes its file stale, by name, until it is generated again', async () => {
   const copy = await mkdtemp(join(tmpdir(), 'generate-'))
   try {
-    for (const folder of ['schema', 'shared', 'workers', 'configs', 'control-plane', 'scripts'])
+    for (const folder of ['schema', 'shared', 'workers', 'configs', 'control-plane', 'scripts', 'docs'])
       await cp(join(root, folder), join(copy, folder), {
         recursive: true,
         filter: (path) => !path.includes('node_modules'),
