@@ -1,7 +1,8 @@
-import { sql } from 'drizzle-orm'
+import { and, eq, sql } from 'drizzle-orm'
 import { type Scope, scopes } from '../../schema/roles.ts'
 import type { TenantState } from '../../schema/states.ts'
-import { rowsOf, withLedger, withTenant } from '../../shared/db/db.ts'
+import { apiKey } from '../../schema/tables/index.ts'
+import { rowsOf, type Tx, withLedger, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { hashSecret, sameHash, splitApiKey } from '../../shared/secrets/api-key.ts'
@@ -46,6 +47,18 @@ export async function authenticate(ports: Pick<Ports, 'db' | 'clock'>, headers: 
     expiresAt: found.expires_ms === null ? undefined : new Date(found.expires_ms),
     scopes: new Set(scopes.filter((scope) => found.scopes.includes(scope))),
   }
+}
+
+/**
+ * Throws UNAUTHENTICATED when the key has been revoked or has ended since the request began. For work that outlives its
+ * first answer; `tx` is bound to the key's tenant.
+ */
+export async function refuseEnded(tx: Tx, auth: Auth, now: Date): Promise<void> {
+  const [row] = await tx
+    .select({ revokedAt: apiKey.revokedAt, expiresAt: apiKey.expiresAt })
+    .from(apiKey)
+    .where(and(eq(apiKey.tenantId, auth.tenantId), eq(apiKey.id, auth.keyId)))
+  if (!row || row.revokedAt !== null || (row.expiresAt !== null && row.expiresAt <= now)) throw refused()
 }
 
 /** Notes that keys are in use, each at most once a minute. */

@@ -7,10 +7,17 @@ alter table app.tenant_user drop constraint tenant_user_tenant_id_email_key;
 --> statement-breakpoint
 create unique index tenant_user_email on app.tenant_user (tenant_id, lower(email)) where status <> 'deleted';
 --> statement-breakpoint
+-- Onboarding left its administrator invited, and nothing could activate a person. The owner of the tables obeys row-level
+-- security as well, hence the pauses here and below.
+alter table app.tenant_user no force row level security;
+--> statement-breakpoint
+update app.tenant_user set status = 'active' where status = 'invited';
+--> statement-breakpoint
+alter table app.tenant_user force row level security;
+--> statement-breakpoint
 alter table app.api_key add column replaced_by text;
 --> statement-breakpoint
 -- Rights that were part of tenant:read and platform:admin have names of their own now: keys keep what they could do.
--- The owner obeys row-level security as well, hence the pause.
 alter table app.api_key no force row level security;
 --> statement-breakpoint
 update app.api_key set scopes = scopes || array(select s from unnest(array['users:read', 'keys:read']) s where s <> all (scopes))

@@ -173,3 +173,18 @@ test('a key without runs:read watches nothing', async () => {
   expect(JSON.stringify(frames)).toContain('FORBIDDEN')
   expect(types(frames.filter(({ data }) => data?.data))).toEqual([])
 })
+
+test('nothing more is shown to a stream whose key is revoked meanwhile', async () => {
+  const id = await start()
+  const token = await plane.key(a.id, { scopes: ['runs:read'] })
+  const frames: Frame[] = []
+  for await (const frame of plane.subscribe(watch, { token, variables: { id } })) {
+    frames.push(frame)
+    if (frames.length > 1) continue
+    await plane.query(`mutation { revokeApiKey(input: { id: "${token.split('.')[0]}" }) { errors { code } } }`, a)
+    await plane.query(`mutation { cancelRun(input: { id: "${id}" }) { errors { code } } }`, a)
+  }
+  expect(frames[0]?.data.data.runEvents.type).toBe('run.queued')
+  expect(frames[1]?.data).toMatchObject({ errors: [{ extensions: { code: 'UNAUTHENTICATED' } }] })
+  expect(JSON.stringify(frames)).not.toContain('run.cancelled')
+})

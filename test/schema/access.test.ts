@@ -67,7 +67,7 @@ describe('what the control plane may do in the outbox', () => {
   })
 })
 
-test('keys that were made before scopes had finer names keep what they could do', async () => {
+test('keys from before scopes had finer names keep what they could do, and first administrators are active', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'migrations-'))
   const client = await PGlite.create()
   try {
@@ -89,7 +89,11 @@ test('keys that were made before scopes had finer names keep what they could do'
       await db.execute(
         sql`insert into app.api_key (tenant_id, id, name, secret_hash, scopes, created_by) values ('old_tenant', ${id}, '', '', array(select jsonb_array_elements_text(${JSON.stringify(scopes)}::jsonb)), '')`,
       )
+    await db.execute(
+      sql`insert into app.tenant_user (tenant_id, id, email, username) values ('old_tenant', 'first', 'a@x.example', 'a')`,
+    )
     await migrate(db, { migrationsFolder })
+    expect((await db.execute(sql`select status from app.tenant_user`)).rows).toEqual([{ status: 'active' }])
     const { rows } = await db.execute<{ id: string; scopes: string[] }>(
       sql`select id, scopes from app.api_key order by id`,
     )
