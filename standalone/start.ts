@@ -7,6 +7,7 @@ import type { Ports } from '../shared/ports.ts'
 import { makeApiKey } from '../shared/secrets/api-key.ts'
 import { adopt } from '../shared/runs/ledger.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../workers/worker.ts'
+import { keepAnchors } from './audit-anchors.ts'
 import { type HttpServer, serveHttp } from './http-server.ts'
 import { lockFolder } from './lock.ts'
 import { openPorts } from './ports.ts'
@@ -49,6 +50,7 @@ export async function startStandalone(
   const worker = startWorker(ports, { ...options, dataDir })
   // One process owns every lease here: what another owner held is given back at once instead of after its lease.
   await adopt(ports.db, worker.id)
+  const anchors = keepAnchors(ports.db, dataDir, ports)
   const app = createApp({
     ports: async () => ({ ports }),
     development: options.development,
@@ -56,6 +58,7 @@ export async function startStandalone(
   })
   const leave = async (graceMs: number): Promise<void> => {
     await worker.stop(graceMs)
+    await anchors.stop()
     await close()
     lock[Symbol.dispose]()
   }

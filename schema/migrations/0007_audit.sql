@@ -72,8 +72,11 @@ end $$;
 create function app.link_audit() returns trigger language plpgsql security definer set search_path = pg_catalog, app as $$
 declare v_seq bigint; v_prev text; v_hash text; v_heads text := coalesce(current_setting('app.audit_heads', true), '');
 begin
-  -- The ledger's rounds write for many tenants; two rounds must not lock the same heads crosswise.
+  -- The ledger's rounds write for many tenants; two rounds must not lock the same heads crosswise, nor make them so.
   if v_heads <> '' then
+    insert into app.audit_head (tenant_id, seq, hash)
+      select t, 0, repeat('0', 64) from unnest(string_to_array(v_heads, ' ')) t
+      where t <> '' and not exists (select from app.audit_head h where h.tenant_id = t) order by t on conflict do nothing;
     perform 1 from app.audit_head where tenant_id = any (string_to_array(v_heads, ' ')) order by tenant_id for update;
     perform set_config('app.audit_heads', '', true);
   end if;

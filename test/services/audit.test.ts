@@ -1,0 +1,123 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { sql } from 'drizzle-orm'
+import { queueTypes } from '../../schema/states.ts'
+import { exitCodes, run } from '../../scripts/verify-audit.ts'
+import { audit } from '../../shared/audit.ts'
+import { verifyAudit } from '../../shared/audit-verify.ts'
+import { withTenant } from '../../shared/db/db.ts'
+import { newId } from '../../shared/ids.ts'
+import * as ledger from '../../shared/runs/ledger.ts'
+import { migrationsFolder } from '../../standalone/ports.ts'
+import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
+import { expireLeases, makeTenant } from '../support/database.ts'
+import { startPostgres } from '../support/postgres.ts'
+
+const postgres = await startPostgres()
+const left = 'skipped' in postgres ? postgres.skipped : undefined
+
+describe.skipIf(left !== undefined)(
+  `the audit log on a server${left === undefined ? '' : `, left out: ${left}`}`,
+  () => {
+    let opened: OpenDb
+    const url = 'url' in postgres ? postgres.url : ''
+    beforeAll(async () => {
+      await migratePg(url, migrationsFolder)
+      opened = openPg(url, 16)
+    })
+    afterAll(async () => {
+      await opened.close()
+      if ('stop' in postgres) await postgres.stop()
+    })
+    const row = (tenantId: string, target: string) => ({ tenantId, actor: 'x', action: 'x.y', target })
+    const verify = (tenantId: string) => verifyAudit(opened.db, { tenantId, side: 'api' })
+
+    test('sixteen writers at once, some of which give up, keep one chain without a gap', async () => {
+      const { tenantId } = await makeTenant(opened.db)
+      const writers = Array.from({ length: 16 }, async (_, writer) => {
+        for (let i = 0; i < 25; i++) {
+          const work = withTenant(opened.db, { tenantId, side: 'api' }, async (tx) => {
+            await audit(tx, row(tenantId, `${writer}.${i}`))
+            if (i % 5 === 0) throw new Error('given up')
+          })
+          await work.catch((error: Error) => {
+            if (error.message !== 'given up') throw error
+          })
+        }
+      })
+      await Promise.all(writers)
+      expect(await verify(tenantId)).toMatchObject({ rows: 16 * 20, broken: undefined })
+    })
+
+    test('transactions that write for the same tenants in opposite order do not lock each other out', async () => {
+      const tenants = await Promise.all([makeTenant(opened.db), makeTenant(opened.db)])
+      const ids = tenants.map(({ tenantId }) => tenantId)
+      const orders = [ids, ids.toReversed()]
+      const writers = Array.from({ length: 12 }, async (_, writer) => {
+        for (let i = 0; i < 20; i++)
+          await opened.db.transaction(async (tx) => {
+            await tx.execute(sql`select set_config('role', 'tributary_ledger', true)`)
+            for (const id of orders[writer % 2] ?? []) await audit(tx, row(id, `${writer}.${i}`))
+          })
+      })
+      await Promise.all(writers)
+      for (const id of ids) expect(await verify(id)).toMatchObject({ rows: 240, broken: undefined })
+    })
+
+    test('runs that start, end, fail, are cancelled and reaped at once leave one good chain per tenant', async () => {
+      const limits = { maxRunningTotal: 100, maxQueuedRuns: 1000 }
+      const tenants = await Promise.all([makeTenant(opened.db, limits), makeTenant(opened.db, limits)])
+      const steps = ['a', 'b'].map((key, position) => ({
+        key,
+        position,
+        ps_type: 'test.any',
+        queue: queueTypes[position] ?? 'ingest',
+        trigger: 'on_success' as const,
+        needs: position ? ['a'] : [],
+        max_attempts: 2,
+        backoff_ms: 1,
+        backoff_cap_ms: 1,
+        timeout_ms: 60_000,
+        allow_failure: false,
+        settings: {},
+      }))
+      const start = async (turn: number): Promise<void> => {
+        const tenant = tenants[turn % 2]
+        if (!tenant) return
+        const { tenantId, pipelineId } = tenant
+        const runId = newId('run')
+        const asked = { idempotencyKey: null, inputHash: null, parameters: {}, timeoutMs: null, requestId: null, steps }
+        await withTenant(opened.db, { tenantId, side: 'api' }, (tx) =>
+          ledger.startRun(tx, { runId, pipelineId, pipelineVersion: 1, trigger: 'manual', requestedBy: 'x', ...asked }),
+        )
+        if (turn % 5 === 0)
+          await withTenant(opened.db, { tenantId, side: 'api' }, (tx) =>
+            ledger.cancelRun(tx, { runId, reason: 'x', actor: 'x', requestId: null }),
+          )
+      }
+      const tenantIds = tenants.map(({ tenantId }) => tenantId)
+      const work = async (worker: number): Promise<void> => {
+        for (let turn = 0; turn < 30; turn++) {
+          await start(turn + worker)
+          const ask = { worker: `w${worker}`, queues: queueTypes, limit: 4, leaseMs: 30_000, tenants: tenantIds }
+          for (const [index, claim] of (await ledger.claimSteps(opened.db, ask)).entries()) {
+            if (index === 3) continue
+            if (index === 2)
+              await ledger.failStep(opened.db, claim, { code: 'INTERNAL', message: 'x', hint: 'x', retry: 'never' })
+            else await ledger.completeStep(opened.db, claim, {}, [])
+          }
+        }
+      }
+      await Promise.all([0, 1, 2, 3, 4, 5].map(work))
+      await expireLeases(opened.db)
+      await ledger.tick(opened.db)
+      for (const { tenantId } of tenants) {
+        const verified = await verify(tenantId)
+        expect(verified.broken).toBeUndefined()
+        expect(verified.rows).toBeGreaterThan(90)
+      }
+      const lines: string[] = []
+      expect(await run(['--url', url], (line) => lines.push(line))).toBe(exitCodes.good)
+      expect(lines.filter((line) => line.startsWith('good'))).toHaveLength(lines.length)
+    })
+  },
+)
