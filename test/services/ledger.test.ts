@@ -1,9 +1,8 @@
-import pg from 'pg'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { ledgerCases } from '../schema/ledger-cases.ts'
-import { startPostgres } from '../support/postgres.ts'
+import { ownedDatabase, startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres()
 
@@ -24,13 +23,3 @@ describe.skipIf(left !== undefined)(`on a server${left === undefined ? '' : `, l
   })
   ledgerCases('PostgreSQL', () => opened.db)
 })
-
-/** A database of a login that is no superuser, as hosted PostgreSQL gives it: it owns the tables, and obeys their policies. */
-async function ownedDatabase(url: string): Promise<string> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  await client.query("create role house login createrole nosuperuser nobypassrls password 'house-password'")
-  await client.query('create database house owner house')
-  await client.end()
-  return Object.assign(new URL(url), { username: 'house', password: 'house-password', pathname: '/house' }).href
-}

@@ -54,6 +54,16 @@ export async function startPostgres(): Promise<StartedPostgres> {
   return { url, port, stop }
 }
 
+/** A database of a login that is no superuser, as hosted PostgreSQL gives it: it owns the tables, and obeys their policies. */
+export async function ownedDatabase(url: string): Promise<string> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  await client.query("create role house login createrole nosuperuser nobypassrls password 'house-password'")
+  await client.query('create database house owner house')
+  await client.end()
+  return Object.assign(new URL(url), { username: 'house', password: 'house-password', pathname: '/house' }).href
+}
+
 async function findBinaries(): Promise<string | undefined> {
   const folders = (process.env['PATH'] ?? '').split(':')
   const configured = await run('pg_config', ['--bindir']).catch(() => undefined)
