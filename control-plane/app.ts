@@ -4,6 +4,7 @@ import { AppError } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { exportAudit } from './audit/export-audit.ts'
 import { authenticate, keyUse } from './auth/api-key.ts'
 import type { Context, Waits } from './context.ts'
 import { innermost, publicError } from './graphql/errors.ts'
@@ -27,7 +28,7 @@ export type AppOptions = {
 /** What the host lends to one request. */
 export type Host = { waitUntil?: (work: Promise<unknown>) => void }
 
-/** The control plane as one fetch handler: `/graphql` and `/healthz`, the same on Workers, Deno and Node. */
+/** The control plane as one fetch handler: `/graphql`, `/v1/audit.ndjson` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
 /** Puts up the API. It keeps no state between requests but a memory of which keys were noted as used. */
@@ -50,9 +51,11 @@ export function createApp(options: AppOptions): App {
   return {
     async fetch(request, host = {}) {
       const requestId = newId('request')
-      const { pathname } = new URL(request.url)
+      const { pathname, searchParams } = new URL(request.url)
       if (pathname === '/healthz') return Response.json({ status: 'ok' })
-      if (pathname !== '/graphql') return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
+      const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
+      if (pathname !== '/graphql' && !isExport)
+        return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
       if (request.method === 'OPTIONS') {
         // The CORS plugin answers before anything reads the context: a preflight costs no database.
         return options.allowedOrigins.length > 0
@@ -60,7 +63,16 @@ export function createApp(options: AppOptions): App {
           : new Response(null, { status: 204 })
       }
       try {
-        return await answerGraphql(request, requestId, host)
+        if (isExport)
+          return await answer(request, requestId, host, (context, end) => exportAudit(context, searchParams, end))
+        if (request.method === 'POST') refuseOtherThanJson(request)
+        const whole = await withBody(request, limits.bodyBytes)
+        return await answer(request, requestId, host, async (context, end) => {
+          const response = await yoga.fetch(whole, context)
+          if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
+          end()
+          return response
+        })
       } catch (error) {
         if (error instanceof AppError) return refuse(error, requestId)
         throw error
@@ -68,9 +80,13 @@ export function createApp(options: AppOptions): App {
     },
   }
 
-  async function answerGraphql(request: Request, requestId: string, host: Host): Promise<Response> {
-    if (request.method === 'POST') refuseOtherThanJson(request)
-    const whole = await withBody(request, limits.bodyBytes)
+  // Opens what the request works with; `respond` calls `end` when its answer is out.
+  async function answer(
+    request: Request,
+    requestId: string,
+    host: Host,
+    respond: (context: Context, end: () => void) => Promise<Response>,
+  ): Promise<Response> {
     const { ports, close } = await options.ports(request)
     const laterWork: Promise<void>[] = []
     const gone = new AbortController()
@@ -103,10 +119,8 @@ export function createApp(options: AppOptions): App {
       await identify(context, request)
       const { auth } = context
       if (auth) context.later(() => noteUse(ports, auth))
-      const response = await yoga.fetch(whole, context)
+      const response = await respond(context, end)
       response.headers.set('x-request-id', requestId)
-      if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
-      end()
       return response
     } catch (error) {
       end()

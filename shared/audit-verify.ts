@@ -26,6 +26,12 @@ export type Verified = {
   isWhole: boolean
 }
 
+/** The columns of a `ChainRow` from `app.audit_event e`; `seq` comes as text. */
+export const chainColumns = sql.raw(
+  `e.seq::text as seq, e.id, to_char(e.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, e.actor, e.action,
+   e.target, e.request_id as "requestId", e.details::text as details, e.prev_hash as "prevHash", e.hash`,
+)
+
 // A page is one statement and some megabytes; between pages others get their turn on a single connection.
 const rowsPerPage = 5_000
 
@@ -80,9 +86,8 @@ export async function auditHead(tx: Tx, tenantId: string): Promise<Link> {
 async function auditRows(tx: Tx, tenantId: string, after: number, to: number): Promise<ChainRow[]> {
   const rows = await rowsOf<Omit<ChainRow, 'seq'> & { seq: string }>(
     tx,
-    sql`select seq::text as seq, id, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, actor, action, target,
-          request_id as "requestId", details::text as details, prev_hash as "prevHash", hash
-        from app.audit_event where tenant_id = ${tenantId} and seq > ${after} and seq <= ${to} order by audit_event.seq limit ${to - after + 1}`,
+    sql`select ${chainColumns} from app.audit_event e
+        where e.tenant_id = ${tenantId} and e.seq > ${after} and e.seq <= ${to} order by e.seq limit ${to - after + 1}`,
   )
   return rows.map((row) => ({ ...row, seq: Number(row.seq) }))
 }
