@@ -10,6 +10,8 @@ export type Auth = {
   keyId: string
   actor: string
   scopes: ReadonlySet<Scope>
+  /** Its tenant is suspended: `scopes` are those that read, whatever the key may do else. */
+  isSuspended: boolean
   expiresAt: Date | undefined
 }
 

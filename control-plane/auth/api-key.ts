@@ -20,7 +20,7 @@ type FoundKey = {
 /**
  * The authority behind the request's key, from `Authorization: Bearer` or `x-api-key`. Throws UNAUTHENTICATED with one
  * and the same text for a key that is malformed, unknown, wrong, revoked or expired; TENANT_NOT_ACTIVE for a good key of
- * a tenant that is not active.
+ * a tenant that is not there yet. A key of a suspended tenant keeps the scopes that read.
  */
 export async function authenticate(ports: Pick<Ports, 'db' | 'clock'>, headers: Headers): Promise<Auth> {
   const token = presentedKey(headers)
@@ -39,13 +39,16 @@ export async function authenticate(ports: Pick<Ports, 'db' | 'clock'>, headers: 
   if (!found || !isRight || found.is_revoked) throw refused()
   if (found.expires_ms !== null && found.expires_ms <= ports.clock.now().getTime()) throw refused()
   if (found.tenant_status === 'offboarded') throw refused()
-  if (found.tenant_status !== 'active') throw new AppError('TENANT_NOT_ACTIVE', 'The tenant of this key is not active.')
+  const isSuspended = found.tenant_status === 'suspended'
+  if (found.tenant_status !== 'active' && !isSuspended)
+    throw new AppError('TENANT_NOT_ACTIVE', 'The tenant of this key is not active.')
   return {
     tenantId: found.tenant_id,
     keyId: key.id,
     actor: `key:${key.id}`,
     expiresAt: found.expires_ms === null ? undefined : new Date(found.expires_ms),
-    scopes: new Set(scopes.filter((scope) => found.scopes.includes(scope))),
+    scopes: new Set(scopes.filter((scope) => found.scopes.includes(scope) && (!isSuspended || isReading(scope)))),
+    isSuspended,
   }
 }
 
@@ -60,6 +63,8 @@ export async function refuseEnded(tx: Tx, auth: Auth, now: Date): Promise<void> 
     .where(and(eq(apiKey.tenantId, auth.tenantId), eq(apiKey.id, auth.keyId)))
   if (!row || row.revokedAt !== null || (row.expiresAt !== null && row.expiresAt <= now)) throw refused()
 }
+
+const isReading = (scope: Scope): boolean => scope.endsWith(':read')
 
 /** Notes that keys are in use, each at most once a minute. */
 export type KeyUse = (ports: Pick<Ports, 'db' | 'clock'>, auth: Auth) => Promise<void>

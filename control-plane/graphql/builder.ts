@@ -33,7 +33,10 @@ export const builder = new SchemaBuilder<{
       scope: (wanted) => context.auth !== undefined && holds(context.auth, wanted),
     }),
     unauthorizedError: (_parent, context) => {
-      authOf(context)
+      if (authOf(context).isSuspended)
+        return new AppError('TENANT_NOT_ACTIVE', 'This tenant is suspended: it can be read and not changed.', {
+          hint: 'The operator of the platform resumes it.',
+        })
       return new AppError('FORBIDDEN', 'This key has not the scope that the field needs.')
     },
   },

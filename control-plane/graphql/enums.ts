@@ -6,7 +6,7 @@ import { builder } from './builder.ts'
 export const TenantStatus = enumOf('TenantStatus', 'Life of a tenant.', tenantStates, {
   provisioning: 'It is being set up; no run can start.',
   active: 'It works.',
-  suspended: 'It is halted; its keys are refused.',
+  suspended: 'It is halted: no run starts, and its keys read but change nothing.',
   offboarded: 'It has left.',
 })
 /** Logical queues. */

@@ -6,6 +6,8 @@ import '../credentials/graphql.ts'
 import '../pipelines/graphql.ts'
 import '../runs/graphql.ts'
 import '../onboarding/graphql.ts'
+import '../offboarding/graphql.ts'
+import '../credential-tests/graphql.ts'
 import '../audit/graphql.ts'
 
 /** The public API, in the order of its domains. */

@@ -28,12 +28,17 @@ export type Onboarded = {
  * Sets up a tenant. Each step is one transaction with its audit row and is done once: a repeat after a crash between any
  * two goes on there, and on an active tenant changes nothing. Lake and folders are made by a worker; when none answers in
  * time, UNAVAILABLE comes back beside the tenant, which stays provisioning. Throws BAD_INPUT, and ALREADY_EXISTS when the
- * id belongs to a tenant with another profile.
+ * id belongs to a tenant with another profile or to one that was offboarded.
  */
 export async function onboardTenant(context: Context, given: unknown): Promise<Onboarded> {
   const request = onboardRequest(given)
   const row = await beginTenant(context, request)
   if (row.status === 'active') return { tenant: row, created: false, errors: [] }
+  if (row.status === 'offboarded' || row.dismantled.length > 0)
+    throw new AppError('ALREADY_EXISTS', 'A tenant of this id was offboarded; an id is never used again.', {
+      hint: 'Choose another id.',
+      place: { path: 'tenantId' },
+    })
   if (row.status !== 'provisioning') throw new AppError('CONFLICT', `This tenant is ${row.status}.`)
   await once(context, row.id, 'keys', (tx) => makeKeys(context, tx, request))
   await once(context, row.id, 'queues', (tx) => makeQueues(tx, request))

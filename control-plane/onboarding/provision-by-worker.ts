@@ -1,17 +1,16 @@
-import { and, eq } from 'drizzle-orm'
-import { pipelineRun, tenant } from '../../schema/tables/index.ts'
+import { eq } from 'drizzle-orm'
+import { tenant } from '../../schema/tables/index.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
-import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
 import { retryRun } from '../../shared/runs/ledger.ts'
 import { authOf, type Context } from '../context.ts'
 import { startInTransaction } from '../runs/start-run.ts'
+import { hasEnded, outcomeError, readOutcome, waitForRun } from '../runs/wait-for-run.ts'
 import { wakeQueues } from '../runs/wake-queues.ts'
 import type { OnboardRequest } from './input.ts'
 import { putSftp } from './put-sftp.ts'
 import { once } from './step.ts'
 
 const templates = { plain: 'system/tenant/provision', sftp: 'system/tenant/provision_sftp' } as const
-const lookAgainMs = 1000
 
 /**
  * The steps that need a worker, `lake` and `folders`: one run of the platform's template, started once, retried when an
@@ -23,7 +22,8 @@ export async function provisionByWorker(context: Context, request: OnboardReques
   const runId = await inNewTenant(context, tenantId, (tx) => startOrRetry(context, tx, request))
   if (runId === undefined) return
   wakeQueues(context, runId, tenantId)
-  await waitFor(context, tenantId, runId)
+  const outcome = await waitForRun(context, { tenantId, runId }, context.waits.provisionMs)
+  if (outcome.state !== 'succeeded') throw outcomeError(outcome, 'Preparing the tenant')
   await once(context, tenantId, 'lake', async () => undefined)
   await once(context, tenantId, 'folders', async () => undefined)
 }
@@ -48,61 +48,13 @@ async function startOrRetry(context: Context, tx: Tx, request: OnboardRequest): 
   })
   if (!('runId' in started)) throw new Error('the template of provisioning does not start')
   if (started.created) return started.runId
-  const run = await readState(tx, profile.id, started.runId)
-  if (run && ['failed', 'cancelled', 'timed_out'].includes(run.state)) {
+  const { state } = await readOutcome(tx, { tenantId: profile.id, runId: started.runId })
+  if (hasEnded(state) && state !== 'succeeded') {
     if (sftp) await putSftp(context, tx, profile.id, sftp)
     await retryRun(tx, { runId: started.runId, from: null, actor, requestId: context.requestId })
   }
   return started.runId
 }
-
-async function waitFor(context: Context, tenantId: string, runId: string): Promise<void> {
-  const { clock, hub } = context.ports
-  const until = clock.now().getTime() + context.waits.provisionMs
-  for (;;) {
-    const over = new AbortController()
-    const left = until - clock.now().getTime()
-    const hint = hub.wait({ tenantId, runId }, Math.max(1, Math.min(lookAgainMs, left)), over.signal)
-    try {
-      const run = await inNewTenant(context, tenantId, (tx) => readState(tx, tenantId, runId))
-      if (run?.state === 'succeeded') return
-      if (run?.state === 'failed') throw failed(run.error)
-      if (run?.state === 'cancelled' || run?.state === 'timed_out')
-        throw new AppError('CONFLICT', 'Preparing the tenant was stopped.', { hint: 'Repeat the call to go on.' })
-      if (left <= 0) throw late(run?.state ?? 'queued')
-      await hint
-    } finally {
-      over.abort()
-    }
-  }
-}
-
-const readState = async (tx: Tx, tenantId: string, runId: string) => {
-  const [row] = await tx
-    .select({ state: pipelineRun.state, error: pipelineRun.error })
-    .from(pipelineRun)
-    .where(and(eq(pipelineRun.tenantId, tenantId), eq(pipelineRun.runId, runId)))
-  return row
-}
-
-function late(state: string): AppError {
-  const message =
-    state === 'queued'
-      ? 'No worker took up the preparation of this tenant in time.'
-      : 'The preparation of this tenant is still running.'
-  return new AppError('UNAVAILABLE', message, { hint: 'Start a worker if none runs, then repeat the call to finish.' })
-}
-
-function failed(error: typeof pipelineRun.$inferSelect.error): AppError {
-  const code = error?.code
-  const known: ErrorCode = code !== undefined && isErrorCode(code) ? code : 'INTERNAL'
-  const step = error?.step ?? 'unknown'
-  return new AppError(known, `Preparing the tenant failed at step ${step}: ${error?.message ?? 'no reason is known'}`, {
-    hint: `${error?.hint ?? errorCodes[known].hint} Then repeat the call to go on.`,
-  })
-}
-
-const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(errorCodes, code)
 
 const inNewTenant = <T>(context: Context, tenantId: string, work: (tx: Tx) => Promise<T>): Promise<T> =>
   withTenant(context.ports.db, { tenantId, side: 'api' }, work)

@@ -11,7 +11,7 @@ export type OnboardingStep = (typeof onboardingSteps)[number]
 
 /**
  * Does a step unless it is done, and notes it with an audit row in the same transaction. The tenant's row is locked: two
- * calls at once take turns. Undefined when the step was done before.
+ * calls at once take turns. Undefined when the step was done before, or the tenant is no longer provisioning.
  */
 export function once<T>(
   context: Context,
@@ -21,7 +21,8 @@ export function once<T>(
 ): Promise<T | undefined> {
   return withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
     const [row] = await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('update')
-    if (!row || row.provisioned.includes(step)) return undefined
+    // One that is being offboarded meanwhile gets nothing more, and above all is not made active.
+    if (row?.status !== 'provisioning' || row.provisioned.includes(step)) return undefined
     const done = await work(tx)
     await note(context, tx, tenantId, step)
     return done

@@ -48,21 +48,27 @@ export async function startRun(context: Context, request: RunRequest): Promise<S
   return started
 }
 
+/** What the platform's own pipelines are run for; only these may run them. */
+export type SystemTrigger = 'provision' | 'check' | 'offboard'
+
 /** A run to start in the caller's transaction. */
 export type NewRun = {
   tenantId: string
   actor: string
   requestId: string
   path: string
-  trigger: 'manual' | 'provision'
+  trigger: 'manual' | SystemTrigger
   parameters: Record<string, unknown>
   idempotencyKey: string | null
   inputHash: string | null
+  /** The credential that every step opens, whatever the file says. */
+  credential?: string
 }
 
 /** The part of `startRun` that is one transaction; the caller wakes the queues after it. */
 export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> {
-  const source = await sourceOf(tx, { ...run, isSystem: run.trigger === 'provision' })
+  const { credential } = run
+  const source = await sourceOf(tx, { ...run, isSystem: run.trigger !== 'manual' })
   const parsed = parsePipeline(source.yaml, { file: `${run.path}.yml` })
   if ('problems' in parsed) return parsed
   const parameters = parameterValues(parsed.pipeline, run.parameters)
@@ -78,7 +84,7 @@ export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> 
     timeoutMs: runTimeoutMs(parsed.pipeline),
     requestedBy: run.actor,
     requestId: run.requestId,
-    steps: planRun(parsed.pipeline),
+    steps: planRun(parsed.pipeline).map((step) => ({ ...step, ...(credential === undefined ? {} : { credential }) })),
   })
   if ('refused' in answer) {
     if (answer.refused === 'QUOTA_EXCEEDED') return { quota: { limit: answer.limit, used: answer.used } }

@@ -140,7 +140,9 @@ export const PipelineRun = builder.objectRef<RunRow>('PipelineRun').implement({
       authScopes: { scope: 'pipelines:read' },
       resolve: (row, _args, context) => pipelineOf(context, row),
     }),
-    trigger: t.exposeString('triggerKind', { description: 'What started it: manual or provision.' }),
+    trigger: t.exposeString('triggerKind', {
+      description: 'What started it: manual; or provision, check, offboard for the platform’s own.',
+    }),
     parameters: t.field({ type: 'JSON', description: 'What it was given.', resolve: (row) => row.parameters }),
     idempotencyKey: t.exposeString('idempotencyKey', { nullable: true, description: 'The caller’s key for it.' }),
     requestedBy: t.exposeString('requestedBy', { description: 'Who started it.' }),

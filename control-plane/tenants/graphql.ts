@@ -22,6 +22,7 @@ export const Tenant = builder.objectRef<typeof tenant.$inferSelect>('Tenant').im
       resolve: ({ configuration }) => configuration,
     }),
     provisioned: t.exposeStringList('provisioned', { description: 'Steps of onboarding that are done, in order.' }),
+    dismantled: t.exposeStringList('dismantled', { description: 'Steps of offboarding that are done, in order.' }),
     createdAt: t.field({ type: 'DateTime', description: 'When onboarding began.', resolve: (row) => row.createdAt }),
     activatedAt: t.field({
       type: 'DateTime',

@@ -67,7 +67,7 @@ test('a key that expires later is accepted until then', async () => {
 
 test('a good key of a tenant that is not active is told so', async () => {
   const b = await plane.tenant()
-  await plane.ports.db.execute(sql`update app.tenant set status = 'suspended' where id = ${b.id}`)
+  await plane.ports.db.execute(sql`update app.tenant set status = 'provisioning' where id = ${b.id}`)
   expect((await plane.query(viewer, { token: b.token })).errors[0]?.extensions.code).toBe('TENANT_NOT_ACTIVE')
   await plane.ports.db.execute(sql`update app.tenant set status = 'offboarded' where id = ${b.id}`)
   expect((await plane.query(viewer, { token: b.token })).errors[0]?.extensions.code).toBe('UNAUTHENTICATED')

@@ -123,7 +123,7 @@ test('without a worker it says so, and finishes when one is there', async () => 
     created: false,
     token: null,
     tenant: { status: 'PROVISIONING', provisioned: ['tenant', 'keys', 'queues'] },
-    errors: [{ code: 'UNAVAILABLE', message: expect.stringContaining('No worker') }],
+    errors: [{ code: 'UNAVAILABLE', message: expect.stringContaining('no worker') }],
   })
   await using _worker = smallWorker(plane.ports)
   const second = (await onboard(input('no_worker'))).data.onboardTenant

@@ -1,4 +1,4 @@
-import { mkdir, realpath } from 'node:fs/promises'
+import { mkdir, realpath, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
 import { AppError } from '../../shared/errors.ts'
@@ -28,6 +28,8 @@ export type Lake = {
   connectForTenant(signal: AbortSignal): Promise<Connection>
   /** Writes the log into the file and closes it. Open connections are closed. Safe to call twice. */
   close(): Promise<void>
+  /** Closes it and removes its file and what it spilled. Safe to call twice. */
+  drop(): Promise<void>
 }
 
 /** Where a lake and the files it may touch stand. All folders belong to one tenant. */
@@ -96,7 +98,7 @@ export async function openLake(place: LakePlace): Promise<Lake> {
     return connection
   }
 
-  return {
+  const lake: Lake = {
     connect,
     async connectForTenant(signal) {
       const connection = await connect(signal)
@@ -116,7 +118,12 @@ export async function openLake(place: LakePlace): Promise<Lake> {
         instance.closeSync()
       }
     },
+    async drop() {
+      await lake.close()
+      for (const path of [place.file, `${place.file}.wal`, spill]) await rm(path, { recursive: true, force: true })
+    },
   }
+  return lake
 }
 
 function openError(error: unknown): AppError {

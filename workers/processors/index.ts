@@ -1,4 +1,5 @@
 import type { Processor } from '../define.ts'
+import credentialCheck from './credential/check.ts'
 import dbIngest from './db/ingest.ts'
 import fileCompress from './file/compress.ts'
 import fileDelete from './file/delete.ts'
@@ -8,6 +9,7 @@ import gcpBqEtl from './gcp/bq_etl.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import qualityCheck from './quality/check.ts'
 import sqlTransform from './sql/transform.ts'
+import tenantDismantle from './tenant/dismantle.ts'
 import tenantProvisionFolders from './tenant/provision_folders.ts'
 import tenantProvisionLake from './tenant/provision_lake.ts'
 import tenantProvisionRemote from './tenant/provision_remote.ts'
@@ -15,6 +17,7 @@ import sftpUpload from './transfer/sftp_upload.ts'
 
 /** Every processor of the product, sorted by type. */
 export const processors: readonly Processor[] = [
+  credentialCheck,
   dbIngest,
   fileCompress,
   fileDelete,
@@ -24,6 +27,7 @@ export const processors: readonly Processor[] = [
   emailNotification,
   qualityCheck,
   sqlTransform,
+  tenantDismantle,
   tenantProvisionFolders,
   tenantProvisionLake,
   tenantProvisionRemote,

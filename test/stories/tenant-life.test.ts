@@ -1,0 +1,79 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { graphqlClient } from '../../standalone/client.ts'
+import { fakeBigQuery } from '../fakes/bigquery/server.ts'
+import { hostileSftp } from '../support/hostile-sftp.ts'
+import { type TestTenant, world } from '../support/world.ts'
+
+// oxlint-disable-next-line typescript/no-explicit-any -- answers of the documents below
+const check = async (t: TestTenant, name: string): Promise<any> =>
+  (
+    await t.client.request(
+      'mutation ($input: TestCredentialInput!) { testCredential(input: $input) { ok hostKey problem { code message hint } errors { code } } }',
+      { input: { name } },
+    )
+  )['testCredential']
+
+test('a credential is tried out before a pipeline needs it, and shows the key to pin', async () => {
+  await using w = await world()
+  await using far = await hostileSftp()
+  await using google = await fakeBigQuery()
+  const t = await w.tenant('guru_232342')
+  const { hostKey, ...unpinned } = far.secret
+
+  await t.credential('partner', 'sftp', unpinned)
+  const asked = await check(t, 'partner')
+  expect(asked).toMatchObject({ ok: false, hostKey, problem: { code: 'HOST_KEY_MISSING' }, errors: [] })
+
+  await t.client.request(
+    'mutation ($input: UpdateCredentialInput!) { updateCredential(input: $input) { errors { code } } }',
+    { input: { name: 'partner', secret: { ...unpinned, hostKey: asked.hostKey } } },
+  )
+  expect(await check(t, 'partner')).toEqual({ ok: true, hostKey: null, problem: null, errors: [] })
+  expect(await far.names()).toEqual([])
+
+  await t.credential('wrong', 'sftp', { ...far.secret, password: 'not-the-password' })
+  const wrong = await check(t, 'wrong')
+  expect(wrong).toMatchObject({ ok: false, problem: { code: 'CREDENTIAL_REJECTED' } })
+  expect(JSON.stringify(wrong)).not.toContain('not-the-password')
+
+  await t.credential('nobody', 'postgres', { host: '127.0.0.1', port: 1, database: 'd', user: 'u', password: 'p' })
+  expect(await check(t, 'nobody')).toMatchObject({ ok: false, problem: { code: 'CONNECTION_FAILED' } })
+
+  google.result({ fields: [{ name: 'one', type: 'INTEGER' }], rows: [['1']] })
+  await t.credential('billing', 'gcp', google.secret)
+  expect(await check(t, 'billing')).toMatchObject({ ok: true, problem: null })
+})
+
+test('a tenant that leaves takes its data along, and its neighbour notices nothing', async () => {
+  await using w = await world()
+  const leaving = await w.tenant('leaving_1')
+  const staying = await w.tenant('staying_1')
+  const yaml =
+    'pipeline_id: p\nsteps:\n  - { step_id: load, ps_type: file.ingest, source: { path: in/a.csv }, destination: { table: t, mode: replace } }\n'
+  for (const t of [leaving, staying]) {
+    await t.put('in/a.csv', 'a\n1\n')
+    await t.save('x/y/load', yaml)
+    expect(await t.run('x/y/load')).toMatchObject({ state: 'SUCCEEDED', error: null })
+  }
+  // A tenant cannot remove its lake by the platform's own processor.
+  await leaving.save(
+    'x/y/drop',
+    'pipeline_id: p\nsteps:\n  - { step_id: drop, ps_type: tenant.dismantle, retry: { attempts: 1 } }\n',
+  )
+  expect((await leaving.run('x/y/drop')).error).toMatchObject({ code: 'CONFIG_INVALID' })
+  expect(await leaving.rows('SELECT a FROM t')).toEqual([{ a: 1 }])
+
+  const platform = graphqlClient(w.house.url, w.house.platformKey)
+  const { offboardTenant } = await platform.request(
+    'mutation ($input: TenantLifeInput!) { offboardTenant(input: $input) { tenant { status } errors { code message } } }',
+    { input: { tenantId: 'leaving_1' } },
+  )
+  expect(offboardTenant).toEqual({ tenant: { status: 'OFFBOARDED' }, errors: [] })
+  const root = join(w.house.dataDir, 'tenants', 'leaving_1')
+  expect(existsSync(join(root, 'files'))).toBe(false)
+  expect(readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())).toEqual([])
+  await expect(leaving.client.request('{ viewer { keyId } }')).rejects.toThrow('UNAUTHENTICATED')
+  expect(await staying.rows('SELECT a FROM t')).toEqual([{ a: 1 }])
+})
