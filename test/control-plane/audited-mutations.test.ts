@@ -1,0 +1,114 @@
+import { sql } from 'drizzle-orm'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { schema } from '../../control-plane/graphql/schema.ts'
+import { verifyAudit } from '../../shared/audit-verify.ts'
+import { AppError, errorData } from '../../shared/errors.ts'
+import { rowsOf } from '../../shared/db/db.ts'
+import { type ControlPlane, controlPlane, type Loose, smallWorker } from '../support/control-plane.ts'
+
+let plane: ControlPlane
+let a: { id: string; token: string }
+beforeAll(async () => {
+  plane = await controlPlane()
+  a = await plane.tenant()
+})
+afterAll(() => plane[Symbol.asyncDispose]())
+
+/** What earlier mutations made, for later ones. */
+const made: Record<string, string> = {}
+const secret = { host: 'sftp.example', username: 'x', password: 'x', hostKey: `SHA256:${'A'.repeat(43)}` }
+const yaml = 'pipeline_id: p\nsteps:\n  - step_id: only\n    ps_type: file.delete\n    paths: ["a"]\n'
+
+type Case = {
+  name: string
+  input: () => object
+  platform?: true
+  /** Waits for a worker; the runs of the other cases must not end before their turn. */
+  worker?: 'succeeds' | 'fails'
+  select?: string
+  keep?: (payload: Loose) => void
+}
+const outcomes = { succeeds: undefined, fails: errorData(new AppError('CONNECTION_FAILED', 'No.', { retry: 'never' })) }
+/** Every mutation that changes something, in an order in which each can succeed. */
+const cases: Case[] = [
+  {
+    name: 'onboardTenant',
+    platform: true,
+    worker: 'succeeds',
+    input: () => ({ tenantId: 'guru_1', name: 'G', companyName: 'G', adminEmail: 'a@guru.example', plan: 'SCALE' }),
+  },
+  {
+    name: 'createUser',
+    input: () => ({ email: 'jo@acme.example', username: 'jo', role: 'POWER_USER' }),
+    select: 'user { id }',
+    keep: ({ user }) => (made['user'] = user.id),
+  },
+  { name: 'updateUser', input: () => ({ id: made['user'], firstName: 'Jo' }) },
+  { name: 'changeUserRole', input: () => ({ id: made['user'], role: 'DATA_ANALYST' }) },
+  { name: 'deactivateUser', input: () => ({ id: made['user'] }) },
+  { name: 'activateUser', input: () => ({ id: made['user'] }) },
+  { name: 'deleteUser', input: () => ({ id: made['user'] }) },
+  {
+    name: 'createApiKey',
+    input: () => ({ name: 'k', scopes: ['RUNS_READ'] }),
+    select: 'apiKey { id }',
+    keep: ({ apiKey }) => (made['key'] = apiKey.id),
+  },
+  {
+    name: 'rotateApiKey',
+    input: () => ({ id: made['key'] }),
+    select: 'apiKey { id }',
+    keep: ({ apiKey }) => (made['key'] = apiKey.id),
+  },
+  { name: 'revokeApiKey', input: () => ({ id: made['key'] }) },
+  { name: 'createCredential', input: () => ({ name: 'c', provider: 'sftp', secret }) },
+  { name: 'testCredential', worker: 'fails', input: () => ({ name: 'c' }) },
+  { name: 'updateCredential', input: () => ({ name: 'c', secret }) },
+  { name: 'rotateTenantKey', platform: true, input: () => ({ tenantId: a.id }) },
+  { name: 'deleteCredential', input: () => ({ name: 'c' }) },
+  { name: 'savePipeline', input: () => ({ path: 'x/y/z', yaml }) },
+  {
+    name: 'runPipeline',
+    input: () => ({ pipeline: 'x/y/z' }),
+    select: 'run { id }',
+    keep: ({ run }) => (made['run'] = run.id),
+  },
+  { name: 'cancelRun', input: () => ({ id: made['run'] }) },
+  { name: 'retryRun', input: () => ({ id: made['run'] }) },
+  { name: 'suspendTenant', platform: true, input: () => ({ tenantId: 'guru_1' }) },
+  { name: 'resumeTenant', platform: true, input: () => ({ tenantId: 'guru_1' }) },
+  { name: 'offboardTenant', platform: true, worker: 'succeeds', input: () => ({ tenantId: 'guru_1' }) },
+]
+/** Changes nothing. */
+const readOnly = ['validatePipeline']
+
+const mutations = schema.getMutationType()?.getFields() ?? {}
+
+describe('leaves an audit row that names its request:', () => {
+  test.for(cases)('$name', async ({ name, input, platform, worker, select = '', keep }) => {
+    await using _worker = worker ? smallWorker(plane.ports, () => outcomes[worker]) : undefined
+    const type = String(mutations[name]?.args[0]?.type)
+    const { data, errors, headers } = await plane.query(
+      `mutation ($input: ${type}) { ${name}(input: $input) { errors { code message } ${select} } }`,
+      { token: platform ? plane.platformToken : a.token, variables: { input: input() } },
+    )
+    const codes = data?.[name]?.errors.map((error: Loose) => error.code)
+    expect([name, errors, codes]).toEqual([name, [], []])
+    keep?.(data[name])
+    const rows = await rowsOf<{ action: string }>(
+      plane.ports.db,
+      sql`select action from app.audit_event where request_id = ${headers.get('x-request-id')}`,
+    )
+    expect(rows.length).toBeGreaterThan(0)
+  })
+})
+
+describe('has its case here:', () => {
+  const known = [...cases.map(({ name }) => name), ...readOnly]
+  test.for(Object.keys(mutations))('%s', (name) => expect(known).toContain(name))
+})
+
+test('the logs of all that are good', async () => {
+  for (const tenantId of [a.id, 'guru_1', 'platform'])
+    expect(await verifyAudit(plane.ports.db, { tenantId, side: 'api' })).toMatchObject({ broken: undefined })
+})
