@@ -34,9 +34,10 @@ export async function rotateTenantKey(context: Context, tenantId: string): Promi
   return { version, resealed, done: false }
 }
 
-// The tenant's row is locked: two calls at once share one rotation.
+// The tenant's row is locked: two calls at once share one rotation. Not against rows that refer to it: who seals a
+// credential right now holds the key that is to be rotated, and still writes its audit row.
 async function beginOrGoOn(context: Context, tx: Tx, tenantId: string): Promise<number> {
-  const [owner] = await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('update')
+  const [owner] = await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('no key update')
   if (!owner) throw new AppError('NOT_FOUND', 'There is no such tenant.', { place: { path: 'tenantId' } })
   const keys = await tx.select().from(tenantKey).where(eq(tenantKey.tenantId, tenantId))
   const current = keys.find(({ state }) => state === 'current')
@@ -69,7 +70,7 @@ async function resealBatch(tx: Tx, secrets: SecretBox, tenantId: string): Promis
 // Nothing seals with a retired key any more, so what is not sealed with one now never will be. False when another call
 // has begun a further rotation meanwhile.
 async function finish(context: Context, tx: Tx, tenantId: string): Promise<boolean> {
-  await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('update')
+  await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('no key update')
   const [left] = await tx.select({ id: credential.id }).from(credential).where(isLeftBehind(tx, tenantId)).limit(1)
   if (left) return false
   const destroyed = await context.ports.secrets.destroyTenantKeys(tx, tenantId, 'retired')

@@ -52,7 +52,8 @@ export function inLockedTenant<T>(
   return withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
     // The lock of start_run: one that read the status before this change has committed its run by then.
     await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended('start_run ' || ${tenantId}, 0))`)
-    const [row] = await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('update')
+    // Rows that refer to the tenant are still written: who holds one of its keys must come to the audit row.
+    const [row] = await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('no key update')
     if (!row) throw new AppError('NOT_FOUND', 'There is no such tenant.', { place: { path: 'tenantId' } })
     return work(tx, row)
   })
