@@ -59,6 +59,9 @@ export function readYaml(text: string, file: string): { value: unknown; report: 
   }
   if (new TextEncoder().encode(text).length > pipelineLimits.bytesMax)
     return { problems: [problemAt(0, 'TOO_LARGE', 'the file is larger than 256 KiB', [])] }
+  const deep = hopelesslyDeep(text)
+  if (deep !== undefined)
+    return { problems: [problemAt(deep, 'TOO_LARGE', `more than ${pipelineLimits.depthMax} levels deep`, [])] }
   // The library stops at deep nesting by itself (RESOURCE_EXHAUSTION); its check of unique keys compares all with all.
   const document = parseDocument(text, { lineCounter: lines, version: '1.2', uniqueKeys: false, prettyErrors: false })
   const unquoted = unquotedOffset(text, document)
@@ -102,6 +105,19 @@ export function readYaml(text: string, file: string): { value: unknown; report: 
 
 type Fault = { offset: number; code: ProblemCode; message: string; path: PropertyKey[]; hint: string | undefined }
 type Add = (node: unknown, code: ProblemCode, message: string, hint?: string) => void
+
+// The library needs seconds to see that 100,000 levels are too many. A thousand more brackets opened than closed, or two
+// hundred dashes in a row, are no pipeline whatever stands in its quotes; what is only a little too deep is found later.
+function hopelesslyDeep(text: string): number | undefined {
+  const dashes = /(?:[-?][ \t]+){200}/.exec(text)
+  if (dashes) return dashes.index
+  let open = 0
+  for (const bracket of text.matchAll(/[[\]{}]/g)) {
+    open += bracket[0] === '[' || bracket[0] === '{' ? 1 : -1
+    if (open > 1000) return bracket.index
+  }
+  return undefined
+}
 
 // What YAML allows and this format does not. Runs before `toJS`, so that no alias is ever expanded.
 function refusals(document: Document, text: string): Fault[] {
