@@ -6,6 +6,7 @@ import { readEnv } from '../shared/env.ts'
 import { jsonLog } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
+import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
 import { inProcessWaker } from '../shared/waking/waker.ts'
 import { type App, createApp } from './app.ts'
@@ -48,6 +49,7 @@ function build(variables: Variables | undefined): House {
   const env = readEnv(edgeEnv, variables?.['DATABASE_URL'] === undefined ? denoVariables() : variables)
   const shared: Omit<Ports, 'db'> = {
     secrets: secretBox(env.PLATFORM_KEYS),
+    signing: signingKeys(env.PLATFORM_KEYS),
     // Workers of another process are not heard from here: they and the watchers find the rows by looking again.
     waker: inProcessWaker(),
     hub: inProcessHub(),

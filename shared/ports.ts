@@ -2,6 +2,7 @@ import type { Clock } from './clock.ts'
 import type { Db } from './db/db.ts'
 import type { Log } from './log.ts'
 import type { SecretBox } from './secrets/secret-box.ts'
+import type { SigningKeys } from './secrets/signing-keys.ts'
 import type { Hub } from './waking/hub.ts'
 import type { Waker } from './waking/waker.ts'
 
@@ -9,6 +10,7 @@ import type { Waker } from './waking/waker.ts'
 export type Ports = {
   db: Db
   secrets: SecretBox
+  signing: SigningKeys
   waker: Waker
   hub: Hub
   clock: Clock

@@ -8,6 +8,7 @@ import { systemClock } from '../shared/clock.ts'
 import type { Log } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { type PlatformKeys, secretBox } from '../shared/secrets/secret-box.ts'
+import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
 import { inProcessWaker } from '../shared/waking/waker.ts'
 import { openPglite } from './pglite.ts'
@@ -20,11 +21,13 @@ export const platformKeysFile = (dataDir: string): string => join(dataDir, 'plat
 
 /** The embedded mode's ports over `dataDir`, whose lock the caller holds. */
 export async function openPorts(dataDir: string, logLevel: string): Promise<{ ports: Ports; close(): Promise<void> }> {
+  const keys = platformKeys(platformKeysFile(dataDir))
   const { db, close } = await openPglite(join(dataDir, 'postgres'), migrationsFolder)
   return {
     ports: {
       db,
-      secrets: secretBox(platformKeys(platformKeysFile(dataDir))),
+      secrets: secretBox(keys),
+      signing: signingKeys(keys),
       waker: inProcessWaker(),
       hub: inProcessHub(),
       clock: systemClock,

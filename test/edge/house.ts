@@ -8,6 +8,7 @@ import { systemClock } from '../../shared/clock.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
+import { signingKeys } from '../../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../../shared/waking/hub.ts'
 import { inProcessWaker } from '../../shared/waking/waker.ts'
 import { serveHttp } from '../../standalone/http-server.ts'
@@ -37,6 +38,7 @@ export async function edgeHouse(): Promise<EdgeHouse | { skipped: string }> {
   const ports: Ports = {
     db,
     secrets: secretBox(keys),
+    signing: signingKeys(keys),
     waker: inProcessWaker(),
     hub: inProcessHub(),
     clock: systemClock,

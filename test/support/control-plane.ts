@@ -13,6 +13,7 @@ import type { Ports } from '../../shared/ports.ts'
 import { type Claim, cancelStep, claimSteps, completeStep, failStep, heartbeat } from '../../shared/runs/ledger.ts'
 import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
+import { signingKeys } from '../../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../../shared/waking/hub.ts'
 import { inProcessWaker } from '../../shared/waking/waker.ts'
 import { openPglite } from '../../standalone/pglite.ts'
@@ -60,12 +61,14 @@ export type ControlPlane = AsyncDisposable & {
 /** Opens the control plane; one per test file, since a database takes a second. */
 export async function controlPlane(options: Partial<AppOptions> = {}): Promise<ControlPlane> {
   const { db, close } = await openPglite(undefined, fileURLToPath(new URL('../../schema/migrations', import.meta.url)))
+  const keys = { current: 'k1', keys: { k1: btoa('0123456789abcdef0123456789abcdef') } }
   const logged: string[] = []
   const log = (event: string, fields?: Record<string, unknown>): void =>
     void logged.push(JSON.stringify({ event, ...fields }))
   const ports: Ports = {
     db,
-    secrets: secretBox({ current: 'k1', keys: { k1: btoa('0123456789abcdef0123456789abcdef') } }),
+    secrets: secretBox(keys),
+    signing: signingKeys(keys),
     waker: inProcessWaker(),
     hub: inProcessHub(),
     clock: systemClock,
