@@ -2,7 +2,8 @@ import { and, eq, inArray, ne } from 'drizzle-orm'
 import { type SealedData, sealedData } from '../../schema/sealed.ts'
 import { tenantKey } from '../../schema/tables/index.ts'
 import type { Tx } from '../db/db.ts'
-import { AppError } from '../errors.ts'
+import { liveSecrets } from '../redact.ts'
+import { contextOf, decrypt, encrypt, importKey, unreadable } from './aes-gcm.ts'
 
 /** The platform's keys by id; `current` wraps new tenant keys, the others still open old ones. Values are 32 bytes, base64. */
 export type PlatformKeys = { current: string; keys: Record<string, string> }
@@ -16,7 +17,10 @@ export type SecretBox = {
   createTenantKey(tx: Tx, tenantId: string): Promise<void>
   /** Seals `secret` (JSON) for its owner with the tenant's current data key. */
   seal(tx: Tx, owner: SecretOwner, secret: unknown): Promise<SealedData>
-  /** Opens what `seal` made. Throws SECRET_UNREADABLE for any other owner, key or altered byte. Keep the result inside the caller. */
+  /**
+   * Opens what `seal` made, and has `liveSecrets` know it. Throws SECRET_UNREADABLE for any other owner, key or altered
+   * byte. Keep the result inside the caller.
+   */
   open(tx: Tx, owner: SecretOwner, sealed: unknown): Promise<unknown>
   /**
    * Makes the next version of the tenant's data key, which seals from now on, and answers its number. The one before
@@ -43,6 +47,7 @@ export function secretBox(platform: PlatformKeys): SecretBox {
         .onConflictDoNothing()
     },
     async seal(tx, owner, secret) {
+      liveSecrets.remember(secret)
       const row = await currentKey(tx, owner.tenantId, 'share')
       const sealed = await encrypt(
         await unwrap(platform, row),
@@ -60,7 +65,9 @@ export function secretBox(platform: PlatformKeys): SecretBox {
         .where(and(eq(tenantKey.tenantId, owner.tenantId), eq(tenantKey.version, parsed.data.key)))
       if (!row || row.state === 'destroyed') throw unreadable('its data key is gone')
       const plain = await decrypt(await unwrap(platform, row), parsed.data, secretContext(owner))
-      return JSON.parse(new TextDecoder().decode(plain))
+      const secret: unknown = JSON.parse(new TextDecoder().decode(plain))
+      liveSecrets.remember(secret)
+      return secret
     },
     async rotateTenantKey(tx, tenantId) {
       const { version: last } = await currentKey(tx, tenantId, 'update')
@@ -175,48 +182,7 @@ async function platformKey(platform: PlatformKeys, id: string): Promise<CryptoKe
   return importKey(bytes)
 }
 
-const importKey = (raw: Uint8Array<ArrayBuffer>): Promise<CryptoKey> =>
-  crypto.subtle.importKey('raw', raw, 'AES-GCM', false, ['encrypt', 'decrypt'])
-
-async function encrypt(
-  key: CryptoKey,
-  plain: Uint8Array<ArrayBuffer>,
-  context: Uint8Array<ArrayBuffer>,
-): Promise<{ iv: string; ct: string }> {
-  const iv = crypto.getRandomValues(new Uint8Array(12))
-  const ct = await crypto.subtle.encrypt({ name: 'AES-GCM', iv, additionalData: context }, key, plain)
-  return { iv: toBase64Url(iv), ct: toBase64Url(new Uint8Array(ct)) }
-}
-
-async function decrypt(
-  key: CryptoKey,
-  sealed: { iv: string; ct: string },
-  context: Uint8Array<ArrayBuffer>,
-): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    const options = { name: 'AES-GCM', iv: fromBase64Url(sealed.iv), additionalData: context }
-    return new Uint8Array(await crypto.subtle.decrypt(options, key, fromBase64Url(sealed.ct)))
-  } catch {
-    // WebCrypto says nothing on purpose, and neither do we: wrong owner, wrong key and altered bytes look alike.
-    throw unreadable('it does not open')
-  }
-}
-
-// Length-prefixed parts: no two owners give the same bytes, whatever their ids contain.
-const contextOf = (...parts: (string | number)[]): Uint8Array<ArrayBuffer> =>
-  new TextEncoder().encode(parts.map((part) => `${String(part).length}:${part}`).join(','))
 const keyContext = (tenantId: string, version: number): Uint8Array<ArrayBuffer> =>
   contextOf('tenant-key', tenantId, version)
 const secretContext = (owner: SecretOwner): Uint8Array<ArrayBuffer> =>
   contextOf('credential', owner.tenantId, owner.credentialId, owner.version)
-
-const unreadable = (why: string): AppError =>
-  new AppError('SECRET_UNREADABLE', 'The secret cannot be opened.', { context: { why } })
-
-const toBase64Url = (bytes: Uint8Array): string =>
-  btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replaceAll('=', '')
-const fromBase64Url = (text: string): Uint8Array<ArrayBuffer> =>
-  Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0))
