@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import pino from 'pino'
 import { z } from 'zod'
 import { systemClock } from '../shared/clock.ts'
-import type { Log } from '../shared/log.ts'
+import { type Log, withoutSecrets } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { type PlatformKeys, secretBox } from '../shared/secrets/secret-box.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
@@ -37,14 +37,14 @@ export async function openPorts(dataDir: string, logLevel: string): Promise<{ po
   }
 }
 
-/** The log of a Node process: JSON lines on standard error. */
+/** The log of a Node process: JSON lines on standard error, without secrets. */
 export function processLog(level: string): Log {
   const logger = pino({ level, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }))
-  return {
+  return withoutSecrets({
     info: (event, fields) => logger.info(fields ?? {}, event),
     warn: (event, fields) => logger.warn(fields ?? {}, event),
     error: (event, fields) => logger.error(fields ?? {}, event),
-  }
+  })
 }
 
 /** Form of the file with the platform keys. */

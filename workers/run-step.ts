@@ -3,6 +3,7 @@ import { AppError, type ErrorData, errorData } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { liveSecrets } from '../shared/redact.ts'
 import {
   cancelStep,
   type Claim,
@@ -59,6 +60,7 @@ async function attempt(
 ): Promise<StepResult> {
   const input = await stepInput(ports, claim)
   signal.throwIfAborted()
+  using _held = liveSecrets.guard(input?.job.secret)
   if (!input) {
     events.log('info', 'Not run: its "when" does not hold.')
     return { outputs: { skipped: true } }
@@ -72,7 +74,7 @@ async function attempt(
     workRoot: join(root, 'work'),
     allowPrivateNetwork: options.allowPrivateNetwork,
   }
-  return pool.run(binding, input.job, events, signal)
+  return await pool.run(binding, input.job, events, signal)
 }
 
 // The lease is kept from here, outside the tenant's process: a step that hangs there still hears a cancel.
@@ -142,7 +144,7 @@ async function succeed(ports: Ports, claim: Claim, result: StepResult): Promise<
 }
 
 async function settleFailure(ports: Ports, claim: Claim, order: Order, error: unknown): Promise<void> {
-  const data = errorData(error)
+  const data = withoutSecrets(errorData(error))
   if (data.code === 'INTERNAL')
     ports.log.error('step.unexpected', { runId: claim.runId, step: claim.stepKey, error: describeError(error) })
   if (order === 'cancel' && (await cancelStep(ports.db, claim))) return
@@ -152,5 +154,12 @@ async function settleFailure(ports: Ports, claim: Claim, order: Order, error: un
   if (collateral) return void (await releaseStep(ports.db, claim, 'process_replaced'))
   await failStep(ports.db, claim, data)
 }
+
+// What the tenant's process said is clean already; this is for what this process did before it.
+const withoutSecrets = (data: ErrorData): ErrorData => ({
+  ...data,
+  message: liveSecrets.text(data.message),
+  hint: liveSecrets.text(data.hint),
+})
 
 const timedOut = (): ErrorData => errorData(new AppError('TIMED_OUT', 'The step took longer than its timeout.'))

@@ -1,6 +1,7 @@
 import { GraphQLError } from 'graphql'
 import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
 import { describeError, type Log } from '../../shared/log.ts'
+import { liveSecrets } from '../../shared/redact.ts'
 
 /**
  * An error as it leaves the API: message, `extensions.code`, `.hint` and `.requestId`. What is not an AppError and not a
@@ -13,7 +14,8 @@ export function publicError(error: unknown, requestId: string, log: Log): GraphQ
   if (code === 'INTERNAL' || code === 'SECRET_UNREADABLE')
     log.error('request.failed', { requestId, error: describeError(innermost(error)) })
   const at = error instanceof GraphQLError ? error : undefined
-  return new GraphQLError(known?.message ?? documentFault?.message ?? 'An unexpected error ended this request.', {
+  const message = known?.message ?? documentFault?.message ?? 'An unexpected error ended this request.'
+  return new GraphQLError(liveSecrets.text(message), {
     nodes: at?.nodes,
     source: at?.source,
     positions: at?.positions,

@@ -1,7 +1,9 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { AppError, errorFromData } from '../../shared/errors.ts'
+import { AppError, type ErrorData, errorFromData } from '../../shared/errors.ts'
+import { redactor } from '../../shared/redact.ts'
 import type { StepResult } from '../define.ts'
+import { passLines } from './lines.ts'
 import { limitProcess } from './limit.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
 import type { JobEvents } from './pool.ts'
@@ -25,17 +27,30 @@ export type TenantProcess = {
   whenIdle(idleMs: number, callback: () => void): void
 }
 
-const entry = fileURLToPath(new URL('./child.ts', import.meta.url))
+const tenantChild = fileURLToPath(new URL('./child.ts', import.meta.url))
 
-/** Starts a process that loads DuckDB and waits for its tenant. */
-export function spawnTenantProcess(): TenantProcess {
+type Running = {
+  resolve(result: StepResult): void
+  reject(error: unknown): void
+  events: JobEvents
+  held: Disposable
+}
+
+/**
+ * Starts a process that loads DuckDB and waits for its tenant. Whatever it says leaves through here, without the secrets
+ * that it was given: messages, results, errors, and its standard error, even when it dies of itself.
+ */
+export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
   const child = fork(entry, {
     serialization: 'advanced',
     env: { PATH: process.env['PATH'] ?? '', TZ: 'UTC' },
     execArgv: [],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
-  const jobs = new Map<string, { resolve(result: StepResult): void; reject(error: unknown): void; events: JobEvents }>()
+  // Guarded while the step runs and remembered after it: an error that comes late still holds what the step was given.
+  const secrets = redactor()
+  if (child.stderr) passLines(child.stderr, (line) => process.stderr.write(secrets.text(line)))
+  const jobs = new Map<string, Running>()
   const bound = Promise.withResolvers<void>()
   const ready = Promise.withResolvers<void>()
   const ended = Promise.withResolvers<void>()
@@ -46,6 +61,11 @@ export function spawnTenantProcess(): TenantProcess {
   let unlimit: (() => void) | undefined
   let idle: { ms: number; callback: () => void; timer?: NodeJS.Timeout } | undefined
 
+  const cleanError = (error: ErrorData): ErrorData => ({
+    ...secrets.data(error),
+    message: secrets.text(error.message),
+    hint: secrets.text(error.hint),
+  })
   const send = (message: ToChild): void => {
     if (child.connected) child.send(message)
   }
@@ -56,6 +76,7 @@ export function spawnTenantProcess(): TenantProcess {
     const job = jobs.get(jobId)
     if (!job) return
     jobs.delete(jobId)
+    job.held[Symbol.dispose]()
     settle(job)
     waitIdle()
   }
@@ -71,11 +92,11 @@ export function spawnTenantProcess(): TenantProcess {
   child.on('message', (message: FromChild) => {
     if (message.kind === 'ready') ready.resolve()
     else if (message.kind === 'bound') bound.resolve()
-    else if (message.kind === 'bind_failed') bound.reject(errorFromData(message.error))
-    else if (message.kind === 'progress') jobs.get(message.jobId)?.events.progress(message.progress)
-    else if (message.kind === 'log') jobs.get(message.jobId)?.events.log(message.level, message.message)
-    else if (message.kind === 'done') finish(message.jobId, (job) => job.resolve(message.result))
-    else finish(message.jobId, (job) => job.reject(errorFromData(message.error)))
+    else if (message.kind === 'bind_failed') bound.reject(errorFromData(cleanError(message.error)))
+    else if (message.kind === 'progress') jobs.get(message.jobId)?.events.progress(secrets.data(message.progress))
+    else if (message.kind === 'log') jobs.get(message.jobId)?.events.log(message.level, secrets.text(message.message))
+    else if (message.kind === 'done') finish(message.jobId, (job) => job.resolve(secrets.data(message.result)))
+    else finish(message.jobId, (job) => job.reject(errorFromData(cleanError(message.error))))
   })
   child.on('error', () => child.kill('SIGKILL'))
   child.on('exit', (code, signal) => {
@@ -107,7 +128,8 @@ export function spawnTenantProcess(): TenantProcess {
     run(job, events) {
       clearTimeout(idle?.timer)
       const { promise, resolve, reject } = Promise.withResolvers<StepResult>()
-      jobs.set(job.id, { resolve, reject, events })
+      if (job.secret !== null) secrets.remember(job.secret)
+      jobs.set(job.id, { resolve, reject, events, held: secrets.guard(job.secret) })
       if (self.closing || !child.connected)
         finish(job.id, (waiting) =>
           waiting.reject(
