@@ -13,7 +13,14 @@ export type ChainRow = {
   details: string
   prevHash: string
   hash: string
+  /** Whom personal details are about; null without any. */
+  subject: string | null
+  /** Personal details as they are stored: sealed. */
+  personal: string | null
 }
+
+/** A row without what is personal in it: the hash of that is enough to verify. */
+export type HashedRow = Omit<ChainRow, 'hash' | 'personal'> & { personalHash: string | null }
 
 /** How a log can fail to be what was written, and what that means. */
 export const breakReasons = {
@@ -23,6 +30,7 @@ export const breakReasons = {
   REPEATED: 'There are several rows of this number.',
   STRAY: 'The row has a number outside the log.',
   HEAD_MISMATCH: "The tenant's head names another last row.",
+  CHECKPOINT_FORGED: 'The log begins at a checkpoint that the platform did not sign.',
   WITNESS_MISMATCH: 'A witness saw another row of this number.',
 } as const
 /** A reason. */
@@ -48,7 +56,12 @@ export async function verifyRows(
   from: Link,
   digest: Digest = webDigest,
 ): Promise<{ last: Link; broken: Break | undefined }> {
-  const hashes = await digest(rows.map((row) => rowText(tenantId, row)))
+  const sealed = await digest(rows.flatMap(({ personal }) => personal ?? []))
+  let taken = 0
+  const texts = rows.map((row) =>
+    rowText(tenantId, { ...row, personalHash: row.personal === null ? null : (sealed[taken++] ?? null) }),
+  )
+  const hashes = await digest(texts)
   let last = from
   for (const [index, row] of rows.entries()) {
     const reason = breakOf(row, last, hashes[index])
@@ -59,21 +72,12 @@ export async function verifyRows(
 }
 
 /** What a row's hash is made of; the function `app.audit_hash` of the database says the same. */
-export function rowText(tenantId: string, row: Omit<ChainRow, 'hash'>): string {
-  const { seq, id, at, actor, action, target, requestId, details, prevHash } = row
-  return fieldsText([
-    'tributary.audit.1',
-    tenantId,
-    `${seq}`,
-    id,
-    at,
-    actor,
-    action,
-    target,
-    requestId,
-    details,
-    prevHash,
-  ])
+export function rowText(tenantId: string, row: HashedRow): string {
+  const { seq, id, at, actor, action, target, requestId, details, prevHash, subject, personalHash } = row
+  const entry = [tenantId, `${seq}`, id, at, actor, action, target, requestId, details]
+  return subject === null && personalHash === null
+    ? fieldsText(['tributary.audit.1', ...entry, prevHash])
+    : fieldsText(['tributary.audit.2', ...entry, subject, personalHash, prevHash])
 }
 
 /** Fields as one text that no other fields give: each with its length in UTF-8 before it, `-` for a missing one. */

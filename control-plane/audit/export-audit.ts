@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { z } from 'zod'
-import type { ChainRow } from '../../shared/audit-chain.ts'
+import type { ChainRow, HashedRow } from '../../shared/audit-chain.ts'
 import { audit } from '../../shared/audit.ts'
 import { auditHead, chainColumns } from '../../shared/audit-verify.ts'
 import { rowsOf } from '../../shared/db/db.ts'
@@ -19,10 +19,14 @@ type Filter = z.output<typeof filterShape>
 
 const rowsPerPage = 1_000
 
+/** An entry as it leaves: of what is personal only the hash that the entry's own hash is made of. */
+type ExportedRow = HashedRow & Pick<ChainRow, 'hash'>
+
 /**
  * The audit log of the key's tenant as NDJSON, oldest first, up to what it holds now; the export is an entry of it, too.
  * `search` may narrow it: `since` (inclusive) and `until` (exclusive) as ISO times, `actor`, `action`, and `after`, a
- * number to go on from. `details` stand as they were hashed. Calls `done` when the stream ends or the reader leaves.
+ * number to go on from. `details` stand as they were hashed; of personal details
+ * there is the hash alone. Calls `done` when the stream ends or the reader leaves.
  * Throws FORBIDDEN without `audit:read`, BAD_INPUT for another filter.
  */
 export async function exportAudit(context: Context, search: URLSearchParams, done: () => void): Promise<Response> {
@@ -61,12 +65,13 @@ export async function exportAudit(context: Context, search: URLSearchParams, don
   return new Response(body, { headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' } })
 }
 
-async function readPage(context: Context, filter: Filter, after: number, to: number): Promise<ChainRow[]> {
+async function readPage(context: Context, filter: Filter, after: number, to: number): Promise<ExportedRow[]> {
   const { since = null, until = null, actor = null, action = null } = filter
   const rows = await inTenant(context, (tx, { tenantId }) =>
-    rowsOf<Omit<ChainRow, 'seq'> & { seq: string }>(
+    rowsOf<Omit<ExportedRow, 'seq'> & { seq: string }>(
       tx,
-      sql`select ${chainColumns} from app.audit_event e where e.tenant_id = ${tenantId} and e.seq > ${after} and e.seq <= ${to}
+      sql`select ${chainColumns}, encode(sha256(convert_to(e.personal, 'UTF8')), 'hex') as "personalHash"
+          from app.audit_event e where e.tenant_id = ${tenantId} and e.seq > ${after} and e.seq <= ${to}
             and (${since}::timestamptz is null or e.at >= ${since}) and (${until}::timestamptz is null or e.at < ${until})
             and (${actor}::text is null or e.actor = ${actor}) and (${action}::text is null or e.action = ${action})
           order by e.seq limit ${rowsPerPage}`,
@@ -76,7 +81,7 @@ async function readPage(context: Context, filter: Filter, after: number, to: num
 }
 
 // The details are JSON already: parsed and printed again they would not be the text that was hashed.
-function lineOf(row: ChainRow): string {
+function lineOf(row: ExportedRow): string {
   const fields = Object.entries(row).map(([name, value]) =>
     name === 'details' ? `"details":${String(value)}` : `${JSON.stringify(name)}:${JSON.stringify(value)}`,
   )

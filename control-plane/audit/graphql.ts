@@ -2,6 +2,7 @@ import { breakReasons } from '../../shared/audit-chain.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { type AuditRow, listAudit } from './list-audit.ts'
+import { readPersonal } from './read-personal.ts'
 import { type Head, readAuditHead, type Verification, verifyAuditLog } from './verify-audit-log.ts'
 
 const AuditEvent = builder.objectRef<AuditRow>('AuditEvent').implement({
@@ -15,6 +16,14 @@ const AuditEvent = builder.objectRef<AuditRow>('AuditEvent').implement({
     target: t.exposeString('target', { description: 'To what.' }),
     requestId: t.exposeString('requestId', { nullable: true, description: 'The request that asked for it.' }),
     details: t.field({ type: 'JSON', description: 'Its particulars; never a secret.', resolve: (row) => row.details }),
+    subject: t.exposeString('subject', { nullable: true, description: 'Whom its personal details are about.' }),
+    personal: t.field({
+      type: 'JSON',
+      nullable: true,
+      description:
+        'Its personal details, for keys of the tenant itself that hold users:read as well; null when there are none, when their subject was erased, and for everybody else.',
+      resolve: (row, _args, context) => readPersonal(context, row),
+    }),
     seq: t.field({
       type: 'BigInt',
       description: 'Its number in the log, from 1 without a gap.',

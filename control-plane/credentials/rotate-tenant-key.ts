@@ -1,5 +1,6 @@
 import { and, eq, inArray, sql } from 'drizzle-orm'
-import { credential, tenant, tenantKey } from '../../schema/tables/index.ts'
+import { auditSubject, credential, tenant, tenantKey } from '../../schema/tables/index.ts'
+import { resealSubject } from '../../shared/audit-personal.ts'
 import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
@@ -14,7 +15,7 @@ const batchesMax = 100
 export type KeyRotation = { version: number; resealed: number; done: boolean }
 
 /**
- * Gives a tenant a new data key, seals its credentials anew in batches, and destroys the old key when nothing is sealed
+ * Gives a tenant a new data key, seals its credentials and its keys of persons anew in batches, and destroys the old key when nothing is sealed
  * with it any more. Each batch is a transaction: a call after a crash, or after `done: false`, goes on where it stopped
  * and makes no further key. Runs open credentials all the while. Throws NOT_FOUND, and CONFLICT for a tenant whose keys
  * were destroyed.
@@ -52,7 +53,7 @@ async function resealBatch(tx: Tx, secrets: SecretBox, tenantId: string): Promis
   const rows = await tx
     .select()
     .from(credential)
-    .where(isLeftBehind(tx, tenantId))
+    .where(and(eq(credential.tenantId, tenantId), isLeftBehind(tx, tenantId, credential.sealed)))
     .orderBy(credential.id)
     .limit(batchRows)
     .for('update')
@@ -64,31 +65,46 @@ async function resealBatch(tx: Tx, secrets: SecretBox, tenantId: string): Promis
       .set({ sealed })
       .where(and(eq(credential.tenantId, tenantId), eq(credential.id, row.id)))
   }
-  return rows.length
+  const subjects = await tx
+    .select()
+    .from(auditSubject)
+    .where(and(eq(auditSubject.tenantId, tenantId), isLeftBehind(tx, tenantId, auditSubject.sealed)))
+    .orderBy(auditSubject.subject)
+    .limit(batchRows)
+    .for('update')
+  for (const { subject, sealed } of subjects)
+    if (sealed) await resealSubject(tx, secrets, { tenantId, subject, sealed })
+  return rows.length + subjects.length
 }
 
 // Nothing seals with a retired key any more, so what is not sealed with one now never will be. False when another call
 // has begun a further rotation meanwhile.
 async function finish(context: Context, tx: Tx, tenantId: string): Promise<boolean> {
   await tx.select().from(tenant).where(eq(tenant.id, tenantId)).for('no key update')
-  const [left] = await tx.select({ id: credential.id }).from(credential).where(isLeftBehind(tx, tenantId)).limit(1)
-  if (left) return false
+  const [left] = await tx
+    .select({ id: credential.id })
+    .from(credential)
+    .where(and(eq(credential.tenantId, tenantId), isLeftBehind(tx, tenantId, credential.sealed)))
+    .limit(1)
+  const [leftSubject] = await tx
+    .select({ subject: auditSubject.subject })
+    .from(auditSubject)
+    .where(and(eq(auditSubject.tenantId, tenantId), isLeftBehind(tx, tenantId, auditSubject.sealed)))
+    .limit(1)
+  if (left ?? leftSubject) return false
   const destroyed = await context.ports.secrets.destroyTenantKeys(tx, tenantId, 'retired')
   if (destroyed > 0) await note(context, tx, tenantId, 'tenant_key.destroyed', { keys: destroyed, which: 'retired' })
   return true
 }
 
 // Sealed with a key that seals no more.
-const isLeftBehind = (tx: Tx, tenantId: string) =>
-  and(
-    eq(credential.tenantId, tenantId),
-    inArray(
-      sql`(${credential.sealed} ->> 'key')::int`,
-      tx
-        .select({ version: tenantKey.version })
-        .from(tenantKey)
-        .where(and(eq(tenantKey.tenantId, tenantId), eq(tenantKey.state, 'retired'))),
-    ),
+const isLeftBehind = (tx: Tx, tenantId: string, sealed: typeof credential.sealed | typeof auditSubject.sealed) =>
+  inArray(
+    sql`(${sealed} ->> 'key')::int`,
+    tx
+      .select({ version: tenantKey.version })
+      .from(tenantKey)
+      .where(and(eq(tenantKey.tenantId, tenantId), eq(tenantKey.state, 'retired'))),
   )
 
 function note(context: Context, tx: Tx, tenantId: string, action: string, details: object): Promise<void> {

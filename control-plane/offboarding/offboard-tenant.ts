@@ -1,5 +1,6 @@
 import { and, eq, isNull, notInArray, sql } from 'drizzle-orm'
 import { apiKey, pipelineRun, tenant, tenantQueue } from '../../schema/tables/index.ts'
+import { eraseSubjects } from '../../shared/audit-personal.ts'
 import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
@@ -20,7 +21,8 @@ export type Offboarded = { tenant: TenantRow; errors: Refusal[] }
 
 /**
  * Takes a tenant down for good: suspends it and revokes its keys, cancels its runs and waits for them, has a worker remove
- * lake and folders, destroys its data keys, which makes its credentials unreadable, and marks it offboarded. Profile, runs
+ * lake and folders, destroys its data keys, which makes its credentials and all that is personal in its
+ * audit log unreadable, and marks it offboarded. Profile, runs
  * and audit log stay; the id is never used again. Each step is done once, with its audit row: a repeat after a crash or
  * after UNAVAILABLE (no worker in time) goes on there, and on an offboarded tenant changes nothing. Throws NOT_FOUND,
  * BAD_INPUT.
@@ -137,7 +139,8 @@ async function startOrRetry(context: Context, tx: Tx, tenantId: string): Promise
 
 async function destroySecrets(context: Context, tx: Tx, tenantId: string): Promise<void> {
   const keys = await context.ports.secrets.destroyTenantKeys(tx, tenantId, 'all')
-  await note(context, tx, tenantId, 'tenant_key.destroyed', { keys, which: 'all' })
+  const subjects = await eraseSubjects(tx, tenantId)
+  await note(context, tx, tenantId, 'tenant_key.destroyed', { keys, which: 'all', subjects })
 }
 
 const isDone = async (context: Context, tenantId: string, step: Step): Promise<boolean> =>

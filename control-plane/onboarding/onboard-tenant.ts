@@ -3,6 +3,7 @@ import { plans } from '../../schema/config/tenant.ts'
 import { tenantScopes } from '../../schema/roles.ts'
 import { queueTypes } from '../../schema/states.ts'
 import { tenant, tenantLimit, tenantQueue, tenantUser, userRole } from '../../schema/tables/index.ts'
+import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import { newId } from '../../shared/ids.ts'
@@ -48,7 +49,7 @@ export async function onboardTenant(context: Context, given: unknown): Promise<O
     if (!(error instanceof AppError)) throw error
     return { tenant: await tenantRow(context, row.id), created: false, errors: [refusalOf(error)] }
   }
-  await once(context, row.id, 'user', (tx) => makeFirstUser(tx, request))
+  await once(context, row.id, 'user', (tx) => makeFirstUser(context, tx, request))
   const key = await once(context, row.id, 'active', (tx) => activate(context, tx, row.id))
   return { tenant: await tenantRow(context, row.id), created: key !== undefined, ...key, errors: [] }
 }
@@ -104,12 +105,26 @@ async function makeQueues(tx: Tx, { profile }: OnboardRequest): Promise<void> {
     .onConflictDoNothing()
 }
 
-async function makeFirstUser(tx: Tx, { profile }: OnboardRequest): Promise<void> {
+async function makeFirstUser(context: Context, tx: Tx, { profile }: OnboardRequest): Promise<void> {
   const id = newId('user')
   await tx
     .insert(tenantUser)
     .values({ tenantId: profile.id, id, email: profile.adminEmail, username: profile.adminEmail, status: 'active' })
   await tx.insert(userRole).values({ tenantId: profile.id, userId: id, role: 'TENANT_ADMIN' })
+  await audit(
+    tx,
+    {
+      tenantId: profile.id,
+      actor: authOf(context).actor,
+      action: 'user.created',
+      target: id,
+      requestId: context.requestId,
+      details: { role: 'TENANT_ADMIN' },
+      subject: id,
+      personal: { email: profile.adminEmail },
+    },
+    context.ports.secrets,
+  )
 }
 
 async function activate(context: Context, tx: Tx, tenantId: string): Promise<{ apiKey: ApiKeyRow; token: string }> {

@@ -9,13 +9,13 @@ import { type Auth, type Context, inTenant } from '../context.ts'
 /** A person as the tables have it. */
 export type UserRow = typeof tenantUser.$inferSelect
 
-/** What a change of a person works with; `note` writes its audit row. */
+/** What a change of a person works with; `note` writes its audit row, in which what is personal is sealed. */
 export type UserChange = {
   tx: Tx
   auth: Auth
   user: UserRow
   roles: TenantRole[]
-  note(action: string, details?: Record<string, unknown>): Promise<void>
+  note(action: string, details?: Record<string, unknown>, personal?: Record<string, string>): Promise<void>
 }
 
 /**
@@ -38,8 +38,10 @@ export function changeUser<T>(context: Context, id: string, work: (change: UserC
       .where(and(eq(userRole.tenantId, tenantId), eq(userRole.userId, id)))
     const roles = held.map(({ role }) => role)
     refuseBeyond(auth, roles)
-    const note: UserChange['note'] = (action, details = {}) =>
-      audit(tx, { tenantId, actor, action, target: id, requestId: context.requestId, details })
+    const note: UserChange['note'] = (action, details = {}, personal) => {
+      const entry = { tenantId, actor, action, target: id, requestId: context.requestId, details }
+      return personal ? audit(tx, { ...entry, subject: id, personal }, context.ports.secrets) : audit(tx, entry)
+    }
     return work({ tx, auth, user, roles, note })
   })
 }

@@ -48,14 +48,21 @@ export function createUser(context: Context, given: NewUser): Promise<UserRow> {
       .returning()
     if (!user) throw emailTaken()
     await tx.insert(userRole).values({ tenantId, userId: id, role })
-    await audit(tx, {
-      tenantId,
-      actor,
-      action: 'user.created',
-      target: id,
-      requestId: context.requestId,
-      details: { role, isWelcomed: welcomeMail },
-    })
+    const { email, username, firstName, lastName } = user
+    await audit(
+      tx,
+      {
+        tenantId,
+        actor,
+        action: 'user.created',
+        target: id,
+        requestId: context.requestId,
+        details: { role, isWelcomed: welcomeMail },
+        subject: id,
+        personal: { email, username, firstName, lastName },
+      },
+      context.ports.secrets,
+    )
     if (welcomeMail) await putMail(tx, welcomeOf(user, companyName))
     return user
   })

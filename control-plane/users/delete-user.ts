@@ -1,12 +1,13 @@
 import { and, eq } from 'drizzle-orm'
+import { eraseSubject } from '../../shared/audit-personal.ts'
 import { outbox, tenantUser, userRole } from '../../schema/tables/index.ts'
 import type { Context } from '../context.ts'
 import { changeUser, keepAnAdministrator, type UserRow } from './change-user.ts'
 import { welcomeKey } from './create-user.ts'
 
 /**
- * Erases what is personal of a person, the welcome mail included, and takes the roles. The id stays, for what the audit
- * log says of it; a repeat changes nothing. Throws NOT_FOUND, FORBIDDEN, and CONFLICT for the last active administrator.
+ * Erases what is personal of a person, in the audit log and the welcome mail too, and takes the roles. The id stays, for
+ * what the audit log says of it; a repeat changes nothing. Throws NOT_FOUND, FORBIDDEN, and CONFLICT for the last active administrator.
  */
 export function deleteUser(context: Context, id: string): Promise<UserRow> {
   return changeUser(context, id, async (change) => {
@@ -21,6 +22,7 @@ export function deleteUser(context: Context, id: string): Promise<UserRow> {
       .where(and(eq(tenantUser.tenantId, tenantId), eq(tenantUser.id, id)))
     await tx.delete(userRole).where(and(eq(userRole.tenantId, tenantId), eq(userRole.userId, id)))
     await tx.delete(outbox).where(and(eq(outbox.tenantId, tenantId), eq(outbox.dedupeKey, welcomeKey(id))))
+    await eraseSubject(tx, tenantId, id)
     await note('user.deleted', { roles })
     return { ...user, ...erased }
   })

@@ -16,7 +16,7 @@ const inputShape = z.object({
 export type UserUpdate = z.input<typeof inputShape>
 
 /**
- * Changes personal fields; the audit row names the fields and not their values. Without a difference nothing is written.
+ * Changes personal fields; the audit row names the fields; their values, those before too, are sealed in it. Without a difference nothing is written.
  * Throws BAD_INPUT, NOT_FOUND, ALREADY_EXISTS, CONFLICT for a deleted person, FORBIDDEN for one who may do more.
  */
 export function updateUser(context: Context, id: string, given: UserUpdate): Promise<UserRow> {
@@ -47,7 +47,11 @@ export function updateUser(context: Context, id: string, given: UserUpdate): Pro
       .update(tenantUser)
       .set(next)
       .where(and(eq(tenantUser.tenantId, user.tenantId), eq(tenantUser.id, id)))
-    await note('user.updated', { fields })
+    const values = fields.flatMap((key) => [
+      [key, next[key]],
+      [`${key}Before`, user[key]],
+    ])
+    await note('user.updated', { fields }, Object.fromEntries(values))
     return { ...user, ...next }
   })
 }

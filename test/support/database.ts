@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { plans, tenantConfiguration } from '../../schema/config/tenant.ts'
 import { queueTypes, runTransitions, stepTransitions } from '../../schema/states.ts'
 import { pipeline, pipelineVersion, tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
-import { type Db, withTenant } from '../../shared/db/db.ts'
+import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { openPglite } from '../../standalone/pglite.ts'
@@ -83,3 +83,27 @@ export async function expireLeases(db: Db): Promise<void> {
     )
   })
 }
+
+/** Every row of every table, as text: what a dump of the database holds. */
+export async function dumpOf(db: Db): Promise<string> {
+  const tables = await rowsOf<{ name: string }>(
+    db,
+    sql`select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname = 'app' order by 1`,
+  )
+  const texts: string[] = []
+  for (const { name } of tables) {
+    const [row] = await rowsOf<{ text: string | null }>(
+      db,
+      sql`select string_agg(t::text, chr(10)) as text from ${sql.raw(name)} t`,
+    )
+    texts.push(`${name}\n${row?.text ?? ''}`)
+  }
+  return texts.join('\n')
+}
+
+/** Works as a superuser of the database, whom no grant, policy, trigger or key stops. */
+export const tamper = (db: Db, ...statements: SQL[]): Promise<void> =>
+  db.transaction(async (tx) => {
+    await tx.execute(sql`set local session_replication_role = replica`)
+    for (const statement of statements) await tx.execute(statement)
+  })
