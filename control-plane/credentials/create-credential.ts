@@ -65,4 +65,8 @@ export const shownColumns = {
   createdBy: credential.createdBy,
   createdAt: credential.createdAt,
   updatedAt: credential.updatedAt,
+  status: credential.status,
+  problem: credential.problem,
+  checkRun: credential.checkRun,
+  idempotencyKey: credential.idempotencyKey,
 }

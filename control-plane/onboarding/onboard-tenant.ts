@@ -1,5 +1,5 @@
 import { eq } from 'drizzle-orm'
-import { plans } from '../../schema/config/tenant.ts'
+import { limitsOf, queueLimitOf } from '../../schema/config/tenant.ts'
 import { tenantScopes } from '../../schema/roles.ts'
 import { queueTypes } from '../../schema/states.ts'
 import { tenant, tenantLimit, tenantQueue, tenantUser, userRole } from '../../schema/tables/index.ts'
@@ -59,10 +59,7 @@ function beginTenant(context: Context, { profile }: OnboardRequest): Promise<typ
   return withTenant(context.ports.db, { tenantId: profile.id, side: 'api' }, async (tx) => {
     const [made] = await tx.insert(tenant).values(profile).onConflictDoNothing().returning()
     if (made) {
-      const { maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes } = plans[profile.plan]
-      await tx
-        .insert(tenantLimit)
-        .values({ tenantId: profile.id, maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes })
+      await tx.insert(tenantLimit).values({ tenantId: profile.id, ...limitsOf(profile.plan) })
       await note(context, tx, profile.id, 'tenant')
       return made
     }
@@ -98,7 +95,7 @@ async function makeKeys(context: Context, tx: Tx, { profile, sftp }: OnboardRequ
 }
 
 async function makeQueues(tx: Tx, { profile }: OnboardRequest): Promise<void> {
-  const maxRunning = plans[profile.plan].maxRunningPerQueue
+  const maxRunning = queueLimitOf(profile.plan)
   await tx
     .insert(tenantQueue)
     .values(queueTypes.map((queue) => ({ tenantId: profile.id, queue, maxRunning })))

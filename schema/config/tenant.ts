@@ -45,7 +45,10 @@ export const tenantConfiguration = z.strictObject({
 /** A tenant's configuration with every default filled in. */
 export type TenantConfiguration = z.output<typeof tenantConfiguration>
 
-/** Plans and what they allow. Bytes and counts; `memoryBytes` is what DuckDB may use in the tenant's process. */
+/**
+ * Plans and what they allow. Bytes and counts; `memoryBytes` is what DuckDB may use in the tenant's process, `diskBytes`
+ * what lake and files may take. Months are those of UTC.
+ */
 export const plans = {
   STARTER: {
     maxRunningTotal: 2,
@@ -54,6 +57,13 @@ export const plans = {
     memoryBytes: 512 * 2 ** 20,
     threads: 1,
     diskBytes: 10 * 2 ** 30,
+    runsPerMonth: 1000,
+    rowsPerMonth: 10_000_000,
+    apiPointsPerMinute: 6000,
+    maxMembers: 10,
+    maxApiKeys: 20,
+    maxCredentials: 20,
+    maxPipelines: 50,
   },
   SCALE: {
     maxRunningTotal: 4,
@@ -62,6 +72,13 @@ export const plans = {
     memoryBytes: 1024 * 2 ** 20,
     threads: 2,
     diskBytes: 100 * 2 ** 30,
+    runsPerMonth: 20_000,
+    rowsPerMonth: 1_000_000_000,
+    apiPointsPerMinute: 30_000,
+    maxMembers: 100,
+    maxApiKeys: 200,
+    maxCredentials: 200,
+    maxPipelines: 500,
   },
   ENTERPRISE: {
     maxRunningTotal: 16,
@@ -70,7 +87,27 @@ export const plans = {
     memoryBytes: 4096 * 2 ** 20,
     threads: 4,
     diskBytes: 1024 * 2 ** 30,
+    runsPerMonth: 500_000,
+    rowsPerMonth: 100_000_000_000,
+    apiPointsPerMinute: 300_000,
+    maxMembers: 5000,
+    maxApiKeys: 2000,
+    maxCredentials: 2000,
+    maxPipelines: 5000,
   },
 } as const
 /** A plan's name. */
 export type Plan = keyof typeof plans
+/** What may be allowed, and set for one tenant beside its plan. */
+export type PlanLimits = { -readonly [name in keyof (typeof plans)['STARTER']]: number }
+
+/** A tenant's row of limits: the plan's numbers, and what the platform set beside them. */
+export function limitsOf(plan: Plan, overrides: Partial<PlanLimits> = {}) {
+  // How many steps a queue runs at once stands with the queue.
+  const { maxRunningPerQueue: _perQueue, ...limits } = { ...plans[plan], ...overrides }
+  return { ...limits, overrides }
+}
+
+/** Steps that each queue of a tenant runs at once. */
+export const queueLimitOf = (plan: Plan, overrides: Partial<PlanLimits> = {}): number =>
+  overrides.maxRunningPerQueue ?? plans[plan].maxRunningPerQueue

@@ -15,6 +15,13 @@ export const credential = app.table(
     createdBy: text('created_by').notNull(),
     createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
     updatedAt: timestamp('updated_at', { withTimezone: true }).notNull().defaultNow(),
+    /** Only an active one is opened for pipelines. */
+    status: text().$type<'pending' | 'active' | 'failed'>().notNull().default('active'),
+    /** Why the test of a failed one failed; `host_key` is what an SFTP server showed. */
+    problem: jsonb().$type<{ code: string; message: string; hint?: string; host_key?: string }>(),
+    /** The run that tries it out. */
+    checkRun: text('check_run'),
+    idempotencyKey: text('idempotency_key'),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )

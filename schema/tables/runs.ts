@@ -30,6 +30,8 @@ export const pipelineRun = app.table(
     createdAt: at('created_at').notNull().defaultNow(),
     startedAt: at('started_at'),
     finishedAt: at('finished_at'),
+    /** The environment of the tenant whose values it took. */
+    environment: text(),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.runId] })],
 )

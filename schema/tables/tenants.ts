@@ -1,6 +1,8 @@
 import { sql } from 'drizzle-orm'
 import { bigint, integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
-import type { TenantConfiguration } from '../config/tenant.ts'
+import type { Feature } from '../config/features.ts'
+import type { CountedQuota } from '../config/quotas.ts'
+import { type PlanLimits, plans, type TenantConfiguration } from '../config/tenant.ts'
 import type { QueueState, QueueType, TenantState } from '../states.ts'
 import { app } from './app.ts'
 
@@ -25,9 +27,16 @@ export const tenant = app.table('tenant', {
     .default(sql`'{}'`),
   createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
   activatedAt: timestamp('activated_at', { withTimezone: true }),
+  /** Grows with every change of its settings. */
+  version: integer().notNull().default(1),
+  /** Features that were switched on or off for it; the others stand at their defaults. */
+  features: jsonb().$type<Partial<Record<Feature, boolean>>>().notNull().default({}),
 })
 
-/** What the plan allows. Running and queued are enforced by the ledger, the rest by the tenant's process. */
+/**
+ * What the tenant may use: its plan's numbers with the overrides of the platform. Counts, runs and rows are enforced by the
+ * database, points by the API, storage by the worker, memory and threads by the tenant's process.
+ */
 export const tenantLimit = app.table('tenant_limit', {
   tenantId: text('tenant_id').primaryKey(),
   maxRunningTotal: integer('max_running_total').notNull(),
@@ -35,7 +44,49 @@ export const tenantLimit = app.table('tenant_limit', {
   memoryBytes: bigint('memory_bytes', { mode: 'number' }).notNull(),
   threads: integer().notNull(),
   diskBytes: bigint('disk_bytes', { mode: 'number' }).notNull(),
+  runsPerMonth: bigint('runs_per_month', { mode: 'number' }).notNull().default(plans.STARTER.runsPerMonth),
+  rowsPerMonth: bigint('rows_per_month', { mode: 'number' }).notNull().default(plans.STARTER.rowsPerMonth),
+  apiPointsPerMinute: integer('api_points_per_minute').notNull().default(plans.STARTER.apiPointsPerMinute),
+  maxMembers: integer('max_members').notNull().default(plans.STARTER.maxMembers),
+  maxApiKeys: integer('max_api_keys').notNull().default(plans.STARTER.maxApiKeys),
+  maxCredentials: integer('max_credentials').notNull().default(plans.STARTER.maxCredentials),
+  maxPipelines: integer('max_pipelines').notNull().default(plans.STARTER.maxPipelines),
+  /** What the platform set beside the plan; it outlives a change of the plan. */
+  overrides: jsonb().$type<Partial<PlanLimits>>().notNull().default({}),
 })
+
+/** What is used of a quota; `period` is a month in UTC (2026-11), or empty for what a tenant has. */
+export const tenantUsage = app.table(
+  'tenant_usage',
+  {
+    tenantId: text('tenant_id').notNull(),
+    quota: text().$type<CountedQuota>().notNull(),
+    period: text().notNull(),
+    used: bigint({ mode: 'number' }).notNull().default(0),
+    warned: integer().notNull().default(0),
+    warnedIn: text('warned_in').notNull().default(''),
+    updatedAt: timestamp('updated_at', { withTimezone: true })
+      .notNull()
+      .default(sql`clock_timestamp()`),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.quota, t.period] })],
+)
+
+/** Values that a tenant's pipelines take in one of its surroundings. */
+export const tenantEnvironment = app.table(
+  'tenant_environment',
+  {
+    tenantId: text('tenant_id').notNull(),
+    name: text().notNull(),
+    variables: jsonb().$type<Record<string, string | number | boolean | null>>().notNull().default({}),
+    /** Name in the pipeline, or provider where it names none, and the credential to open instead. */
+    credentials: jsonb().$type<Record<string, string>>().notNull().default({}),
+    version: integer().notNull().default(1),
+    createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
+    updatedAt: timestamp('updated_at', { withTimezone: true }).notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.name] })],
+)
 
 /** A logical queue of one tenant and type. */
 export const tenantQueue = app.table(

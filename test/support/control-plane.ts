@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type App, type AppOptions, createApp } from '../../control-plane/app.ts'
 import { createPlatform } from '../../control-plane/tenants/bootstrap.ts'
-import { plans, tenantConfiguration } from '../../schema/config/tenant.ts'
+import { limitsOf, tenantConfiguration } from '../../schema/config/tenant.ts'
 import { type Scope, tenantScopes } from '../../schema/roles.ts'
 import { queueTypes } from '../../schema/states.ts'
 import { apiKey, tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
@@ -112,7 +112,6 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
     key,
     appWith,
     async tenant(id = `tenant_${++made}`) {
-      const { maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes } = plans.SCALE
       await withTenant(db, { tenantId: id, side: 'api' }, async (tx) => {
         await tx.insert(tenant).values({
           id,
@@ -123,9 +122,7 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
           status: 'active',
           configuration: tenantConfiguration.parse({}),
         })
-        await tx
-          .insert(tenantLimit)
-          .values({ tenantId: id, maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes })
+        await tx.insert(tenantLimit).values({ tenantId: id, ...limitsOf('SCALE') })
         await tx.insert(tenantQueue).values(queueTypes.map((queue) => ({ tenantId: id, queue })))
         await ports.secrets.createTenantKey(tx, id)
       })

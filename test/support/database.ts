@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { type SQL, sql } from 'drizzle-orm'
-import { plans, tenantConfiguration } from '../../schema/config/tenant.ts'
+import { limitsOf, queueLimitOf, tenantConfiguration } from '../../schema/config/tenant.ts'
 import { queueTypes, runTransitions, stepTransitions } from '../../schema/states.ts'
 import { pipeline, pipelineVersion, tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
 import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
@@ -30,13 +30,10 @@ export async function makeTenant(
       status: 'active',
       configuration: tenantConfiguration.parse({}),
     })
-    const { maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes, maxRunningPerQueue } = plans.SCALE
-    await tx
-      .insert(tenantLimit)
-      .values({ tenantId, maxRunningTotal, maxQueuedRuns, memoryBytes, threads, diskBytes, ...limits })
+    await tx.insert(tenantLimit).values({ tenantId, ...limitsOf('SCALE'), ...limits })
     await tx
       .insert(tenantQueue)
-      .values(queueTypes.map((queue) => ({ tenantId, queue, maxRunning: maxRunningPerQueue })))
+      .values(queueTypes.map((queue) => ({ tenantId, queue, maxRunning: queueLimitOf('SCALE') })))
     await tx
       .insert(pipeline)
       .values({ tenantId, id: pipelineId, path: 'test/unit/any', origin: 'tenant', currentVersion: 1 })
