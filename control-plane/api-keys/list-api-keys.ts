@@ -11,7 +11,7 @@ export function listApiKeys(context: Context, tenantId: string, args: PageArgs):
     list: ['apiKeys', tenantId],
     position: (row) => [row.id, row.id],
     read: (limit, after) =>
-      asReader(context, tenantId, (tx) =>
+      asReader(context, tenantId, 'API keys', (tx) =>
         tx
           .select({
             tenantId: apiKey.tenantId,

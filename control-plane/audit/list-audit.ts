@@ -1,10 +1,8 @@
 import { and, desc, eq, getTableColumns, sql } from 'drizzle-orm'
-import { auditEvent, tenant } from '../../schema/tables/index.ts'
-import { withTenant } from '../../shared/db/db.ts'
-import { AppError } from '../../shared/errors.ts'
-import { holds } from '../auth/api-key.ts'
+import { auditEvent } from '../../schema/tables/index.ts'
 import { authOf, type Context } from '../context.ts'
 import { badCursor, type Page, type PageArgs, type Position, readPage } from '../graphql/page.ts'
+import { lookInto } from './look-into.ts'
 
 /** An entry; `exactAt` is its time to the microsecond, which a Date does not hold. */
 export type AuditRow = typeof auditEvent.$inferSelect & { exactAt: string }
@@ -14,7 +12,7 @@ export type AuditFilter = Partial<Record<'actor' | 'action' | 'target', string |
 
 /**
  * The audit log of a tenant, newest first; default: that of the key. Throws NOT_FOUND for another one, which only
- * `platform:audit` may read.
+ * `platform:audit` may read; that tenant's log says so.
  */
 export function listAudit(
   context: Context,
@@ -22,18 +20,14 @@ export function listAudit(
   filter: AuditFilter,
   given?: string | null,
 ): Promise<Page<AuditRow>> {
-  const auth = authOf(context)
-  const tenantId = given ?? auth.tenantId
-  if (tenantId !== auth.tenantId && !holds(auth, 'platform:audit')) throw missing()
+  const tenantId = given ?? authOf(context).tenantId
   const { actor, action, target } = filter
   return readPage(args, {
     list: ['audit', tenantId, actor ?? null, action ?? null, target ?? null],
     position: (row) => [row.exactAt, row.id],
     read: (limit, after) =>
-      withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
-        const [owner] = await tx.select({ id: tenant.id }).from(tenant).where(eq(tenant.id, tenantId))
-        if (!owner) throw missing()
-        return tx
+      lookInto(context, tenantId, { what: 'audit log', scopes: ['platform:audit'] }, (tx) =>
+        tx
           .select({
             ...getTableColumns(auditEvent),
             exactAt: sql<string>`to_char(${auditEvent.at} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`,
@@ -49,8 +43,8 @@ export function listAudit(
             ),
           )
           .orderBy(desc(auditEvent.at), desc(auditEvent.id))
-          .limit(limit)
-      }),
+          .limit(limit),
+      ),
   })
 }
 
@@ -59,5 +53,3 @@ function older([at, id]: Position) {
   if (!isMoment) throw badCursor()
   return sql`(${auditEvent.at}, ${auditEvent.id}) < (${at}::timestamptz, ${id})`
 }
-
-const missing = (): AppError => new AppError('NOT_FOUND', 'There is no such tenant.')

@@ -17,7 +17,7 @@ export function listUsers(
     list: ['users', tenantId],
     position: (row) => [row.id, row.id],
     read: (limit, after) =>
-      asReader(context, tenantId, (tx) =>
+      asReader(context, tenantId, 'people', (tx) =>
         tx
           .select()
           .from(tenantUser)
@@ -49,7 +49,7 @@ export function readUser(context: Context, id: string): Promise<typeof tenantUse
 /** Roles of a person; those of one page are read together. */
 export function rolesOf(context: Context, user: { tenantId: string; id: string }): Promise<TenantRole[]> {
   const read = async (ids: string[]): Promise<Map<string, TenantRole[]>> => {
-    const rows = await asReader(context, user.tenantId, (tx) =>
+    const rows = await asReader(context, user.tenantId, 'roles of people', (tx) =>
       tx
         .select()
         .from(userRole)
