@@ -146,7 +146,10 @@ export const worker = app.table('worker', {
   id: text().primaryKey(),
   host: text().notNull(),
   pid: integer().notNull(),
+  version: text().notNull().default(''),
   queues: text().array().notNull(),
+  /** The tenants that it serves; null for all. */
+  tenants: text().array(),
   capacity: integer().notNull(),
   running: integer().notNull().default(0),
   draining: boolean().notNull().default(false),
@@ -154,8 +157,13 @@ export const worker = app.table('worker', {
   lastSeen: at('last_seen').notNull().defaultNow(),
 })
 
-/** The platform's own switch: one row. */
+/** The platform's own switch over all queues: one row. Steps that started before `releaseBefore` are given back. */
 export const systemControl = app.table('system_control', {
   onlyRow: boolean('only_row').primaryKey().default(true),
   desired: text().$type<'running' | 'stopped'>().notNull().default('running'),
+  pausedBy: text('paused_by'),
+  pausedAt: at('paused_at'),
+  releaseBefore: at('release_before')
+    .notNull()
+    .default(sql`'-infinity'`),
 })
