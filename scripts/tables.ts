@@ -7,8 +7,8 @@ import { migrationsFolder } from '../standalone/ports.ts'
 
 // Looked up before a tenant is known, or walked by the ledger across tenants.
 const crossTenantIndexes = ['api_key_lookup', 'tenant_queue_turn', 'pipeline_run_open', 'run_step_lease', 'outbox_due']
-// The platform's own: who works here, and its one switch.
-const withoutTenant = ['worker', 'system_control']
+// The platform's own: who works here, its one switch, and failed sign-ins by numbers that name nobody.
+const withoutTenant = ['worker', 'system_control', 'login_bucket']
 // Functions that see across tenants. Each one more is a door: it needs a reason and a test.
 const definers = [
   'adopt',
@@ -78,7 +78,7 @@ async function looseIndexes(db: Db): Promise<string[]> {
     db,
     sql`select i.relname as index, a.attname as first from pg_index x join pg_class i on i.oid = x.indexrelid
         join pg_class t on t.oid = x.indrelid join pg_attribute a on a.attrelid = t.oid and a.attnum = x.indkey[0]
-        where t.relnamespace = 'app'::regnamespace and not t.relname = any (array['worker', 'system_control', 'tenant'])`,
+        where t.relnamespace = 'app'::regnamespace and not t.relname = any (array['worker', 'system_control', 'login_bucket', 'tenant'])`,
   )
   return rows
     .filter(({ index, first }) => first !== 'tenant_id' && !crossTenantIndexes.includes(index))

@@ -1,5 +1,5 @@
 import { and, eq, ne } from 'drizzle-orm'
-import { type Role, scopesOf, type TenantRole } from '../../schema/roles.ts'
+import { platformTenantId, type Role, scopesOf, systemRoles, tenantRoles } from '../../schema/roles.ts'
 import { tenant, tenantUser, userRole } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import type { Tx } from '../../shared/db/db.ts'
@@ -14,7 +14,7 @@ export type UserChange = {
   tx: Tx
   auth: Auth
   user: UserRow
-  roles: TenantRole[]
+  roles: Role[]
   note(action: string, details?: Record<string, unknown>, personal?: Record<string, string>): Promise<void>
 }
 
@@ -60,6 +60,13 @@ export function refuseBeyond(auth: Auth, roles: readonly Role[]): void {
   throw new AppError('FORBIDDEN', 'This role may do more than the key.', {
     hint: 'Use a key that has every scope of the role.',
   })
+}
+
+/** Throws BAD_INPUT when people of this tenant cannot have the role: those of the platform are its own people's alone. */
+export function refuseForeignRole(tenantId: string, role: Role): void {
+  const own: readonly Role[] = tenantId === platformTenantId ? systemRoles : tenantRoles
+  if (own.includes(role)) return
+  throw new AppError('BAD_INPUT', 'People of this tenant cannot have this role.', { place: { path: 'role' } })
 }
 
 /** Throws CONFLICT when the person is the only administrator who is not deactivated. */

@@ -1,11 +1,12 @@
 import { z } from 'zod'
-import { type TenantRole, tenantRoles } from '../../schema/roles.ts'
+import { platformTenantId, systemRoles, tenantRoles } from '../../schema/roles.ts'
 import { tenantUser, userRole } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
+import { AppError } from '../../shared/errors.ts'
 import { newId } from '../../shared/ids.ts'
 import { putMail } from '../../shared/outbox.ts'
 import { type Context, inTenant } from '../context.ts'
-import { lockPeople, refuseBeyond, type UserRow } from './change-user.ts'
+import { lockPeople, refuseBeyond, refuseForeignRole, type UserRow } from './change-user.ts'
 import { checkedFields, emailTaken, personalFields } from './personal-fields.ts'
 
 const inputShape = z.object({
@@ -13,7 +14,7 @@ const inputShape = z.object({
   username: personalFields.username.nullish(),
   firstName: personalFields.firstName.nullish(),
   lastName: personalFields.lastName.nullish(),
-  role: z.enum(tenantRoles).nullish(),
+  role: z.enum([...tenantRoles, ...systemRoles]).nullish(),
 })
 
 /** A person to make. */
@@ -30,7 +31,11 @@ export function createUser(context: Context, given: NewUser): Promise<UserRow> {
     const { tenantId, actor } = auth
     const { configuration, companyName } = await lockPeople(tx, tenantId)
     const { defaultRole, welcomeMail } = configuration.userManagement
-    const role: TenantRole = wanted ?? defaultRole
+    // What somebody may do above tenants is never left to a default.
+    if (!wanted && tenantId === platformTenantId)
+      throw new AppError('BAD_INPUT', 'A person of the platform needs a role.', { place: { path: 'role' } })
+    const role = wanted ?? defaultRole
+    refuseForeignRole(tenantId, role)
     refuseBeyond(auth, [role])
     const id = newId('user')
     const [user] = await tx

@@ -1,7 +1,7 @@
 import { type Permissions, permissionScopes, permissionsOf, scopesOf } from '../../schema/roles.ts'
 import { authOf, type Context } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
-import { ScopeEnum, TenantRole } from '../graphql/enums.ts'
+import { RoleEnum, ScopeEnum } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
 import { Tenant } from '../tenants/graphql.ts'
@@ -41,7 +41,7 @@ export const User = builder.objectRef<UserRow>('User').implement({
     status: t.exposeString('status', { description: 'invited, active, deactivated or deleted.' }),
     createdAt: t.field({ type: 'DateTime', description: 'When it was made.', resolve: (row) => row.createdAt }),
     roles: t.field({
-      type: [TenantRole],
+      type: [RoleEnum],
       description: 'Its roles.',
       resolve: (row, _args, context) => rolesOf(context, row),
     }),
@@ -103,8 +103,9 @@ const CreateUserInput = builder.inputType('CreateUserInput', {
     firstName: t.string({ description: 'Given name; default: none.' }),
     lastName: t.string({ description: 'Family name; default: none.' }),
     role: t.field({
-      type: TenantRole,
-      description: 'Its role, with no scope that the key has not; default: the `defaultRole` of the tenant.',
+      type: RoleEnum,
+      description:
+        'Its role, with no scope that the key has not; default: the `defaultRole` of the tenant. The platform’s people have its own roles.',
     }),
   }),
 })
@@ -124,7 +125,7 @@ const ChangeUserRoleInput = builder.inputType('ChangeUserRoleInput', {
   description: 'A person and its next role.',
   fields: (t) => ({
     id: t.id({ required: true, description: 'The person, `usr_…`.' }),
-    role: t.field({ type: TenantRole, required: true, description: 'The one role that it will have.' }),
+    role: t.field({ type: RoleEnum, required: true, description: 'The one role that it will have.' }),
   }),
 })
 
@@ -145,14 +146,14 @@ builder.mutationFields((t) => ({
   createUser: t.field({
     type: UserPayload,
     description: 'Makes an active person; it is welcomed by mail when the tenant’s configuration says so.',
-    authScopes: { scope: 'users:write' },
+    authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: CreateUserInput, required: true, description: 'The person.' }) },
     resolve: (_root, { input }, context) => answer(async () => ({ user: await createUser(context, input) })),
   }),
   updateUser: t.field({
     type: UserPayload,
     description: 'Changes address and names of a person.',
-    authScopes: { scope: 'users:write' },
+    authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UpdateUserInput, required: true, description: 'What to change.' }) },
     resolve: (_root, { input: { id, ...input } }, context) =>
       answer(async () => ({ user: await updateUser(context, id, input) })),
@@ -160,7 +161,7 @@ builder.mutationFields((t) => ({
   changeUserRole: t.field({
     type: UserPayload,
     description: 'Gives a person another role. The last active administrator keeps its own.',
-    authScopes: { scope: 'users:write' },
+    authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: ChangeUserRoleInput, required: true, description: 'Who and what.' }) },
     resolve: (_root, { input }, context) =>
       answer(async () => ({ user: await changeUserRole(context, input.id, input.role) })),
@@ -168,21 +169,21 @@ builder.mutationFields((t) => ({
   activateUser: t.field({
     type: UserPayload,
     description: 'Makes an invited or deactivated person active; a repeat changes nothing.',
-    authScopes: { scope: 'users:write' },
+    authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
     resolve: (_root, { input }, context) => answer(async () => ({ user: await activateUser(context, input.id) })),
   }),
   deactivateUser: t.field({
     type: UserPayload,
     description: 'Takes every permission from a person until it is activated; never from the last administrator.',
-    authScopes: { scope: 'users:write' },
+    authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
     resolve: (_root, { input }, context) => answer(async () => ({ user: await deactivateUser(context, input.id) })),
   }),
   deleteUser: t.field({
     type: UserPayload,
     description: 'Erases what is personal of a person for good and keeps the id; never of the last administrator.',
-    authScopes: { scope: 'users:write' },
+    authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
     resolve: (_root, { input }, context) => answer(async () => ({ user: await deleteUser(context, input.id) })),
   }),

@@ -1,5 +1,5 @@
 import { and, asc, eq, gt, inArray, ne } from 'drizzle-orm'
-import type { TenantRole } from '../../schema/roles.ts'
+import type { Role } from '../../schema/roles.ts'
 import { tenantUser, userRole } from '../../schema/tables/index.ts'
 import { AppError } from '../../shared/errors.ts'
 import { type Context, inTenant } from '../context.ts'
@@ -47,8 +47,8 @@ export function readUser(context: Context, id: string): Promise<typeof tenantUse
 }
 
 /** Roles of a person; those of one page are read together. */
-export function rolesOf(context: Context, user: { tenantId: string; id: string }): Promise<TenantRole[]> {
-  const read = async (ids: string[]): Promise<Map<string, TenantRole[]>> => {
+export function rolesOf(context: Context, user: { tenantId: string; id: string }): Promise<Role[]> {
+  const read = async (ids: string[]): Promise<Map<string, Role[]>> => {
     const rows = await asReader(context, user.tenantId, 'roles of people', (tx) =>
       tx
         .select()

@@ -1,5 +1,5 @@
 import { primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
-import type { TenantRole } from '../roles.ts'
+import type { Role } from '../roles.ts'
 import { app } from './app.ts'
 
 /** A person of a tenant. A deleted one keeps its id and nothing personal. */
@@ -18,13 +18,13 @@ export const tenantUser = app.table(
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )
 
-/** A role that a person has. */
+/** A role that a person has: of the platform for its own people, of tenants for all others. */
 export const userRole = app.table(
   'user_role',
   {
     tenantId: text('tenant_id').notNull(),
     userId: text('user_id').notNull(),
-    role: text().$type<TenantRole>().notNull(),
+    role: text().$type<Role>().notNull(),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.userId, t.role] })],
 )
