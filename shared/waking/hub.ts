@@ -1,28 +1,32 @@
-/** A run whose rows may have changed. */
-export type RunHint = { tenantId: string; runId: string }
+/** What may have changed: a run, or without `runId` something of the tenant that belongs to no run. */
+export type Topic = { tenantId: string; runId?: string }
 
 /**
- * Live progress: says "look" to those who watch a run. Lossy by contract; watchers read the events table after their
+ * Live progress: says "look" to those who watch a run, or a tenant. Lossy by contract; watchers read the rows after their
  * cursor and look again every few seconds without a hint.
  */
 export type Hub = {
-  notify(hint: RunHint): void
-  /** Resolves at the next hint for this run, after `ms`, or when `signal` aborts; whichever is first. Never rejects. */
-  wait(hint: RunHint, ms: number, signal: AbortSignal): Promise<void>
+  notify(topic: Topic): void
+  /**
+   * Resolves at the next hint for this run, without `runId` at the next of the tenant, those of its runs among them; after
+   * `ms`, or when `signal` aborts; whichever is first. Never rejects.
+   */
+  wait(topic: Topic, ms: number, signal: AbortSignal): Promise<void>
 }
 
 /** The hub of a single process. */
 export function inProcessHub(): Hub {
   const waiting = new Map<string, Set<() => void>>()
-  const keyOf = (hint: RunHint): string => `${hint.tenantId}\n${hint.runId}`
+  const keyOf = ({ tenantId, runId = '' }: Topic): string => `${tenantId}\n${runId}`
   return {
-    notify(hint) {
-      for (const end of waiting.get(keyOf(hint)) ?? []) end()
+    notify(topic) {
+      for (const key of new Set([keyOf(topic), keyOf({ tenantId: topic.tenantId })]))
+        for (const end of waiting.get(key) ?? []) end()
     },
-    wait: (hint, ms, signal) =>
+    wait: (topic, ms, signal) =>
       new Promise((resolve) => {
         if (signal.aborted) return resolve()
-        const key = keyOf(hint)
+        const key = keyOf(topic)
         const mine = waiting.get(key) ?? new Set()
         waiting.set(key, mine)
         const end = (): void => {

@@ -23,6 +23,24 @@ test('a hint ends the waiting of its run, and of no other run or tenant', async 
   await Promise.all(others)
 })
 
+test('who waits for a tenant hears of its runs and of itself, and of no other tenant', async () => {
+  const hub = inProcessHub()
+  for (const topic of [run, { tenantId: 'a' }]) {
+    const heard = hub.wait({ tenantId: 'a' }, 60_000, never)
+    hub.notify({ tenantId: 'b', runId: run.runId })
+    hub.notify(topic)
+    await heard
+  }
+  const abort = new AbortController()
+  let isOver = false
+  const other = hub.wait(run, 60_000, abort.signal).then(() => (isOver = true))
+  hub.notify({ tenantId: 'a' })
+  await Promise.resolve()
+  expect(isOver).toBe(false)
+  abort.abort()
+  await other
+})
+
 test('waiting ends by itself after its time, and at once when nobody waits for it any more', async () => {
   const hub = inProcessHub()
   const abort = new AbortController()
