@@ -5,6 +5,7 @@ import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { exportAudit } from './audit/export-audit.ts'
+import { noteDenials } from './audit/note-denials.ts'
 import { authenticate, keyUse } from './auth/api-key.ts'
 import type { Context, Waits } from './context.ts'
 import { innermost, publicError } from './graphql/errors.ts'
@@ -123,6 +124,7 @@ export function createApp(options: AppOptions): App {
       response.headers.set('x-request-id', requestId)
       return response
     } catch (error) {
+      noteDenials(context, [error])
       end()
       if (error instanceof AppError) throw error
       ports.log.error('request.failed', { requestId, error: describeError(innermost(error)) })
@@ -136,6 +138,7 @@ export function createApp(options: AppOptions): App {
       context.auth = await authenticate(context.ports, request.headers)
     } catch (error) {
       if (!(error instanceof AppError) || !options.development) throw error
+      noteDenials(context, [error])
       context.refusal = error
     }
   }
@@ -183,13 +186,15 @@ const documentRules = (development: boolean): Plugin<Context, Context> => ({
 const publicResults: Plugin<Context, Context> = {
   onResultProcess({ result, setResult, serverContext }) {
     const { requestId, ports } = serverContext
-    const published = <R extends object>(one: R): R => ({
-      ...one,
-      ...('errors' in one && Array.isArray(one.errors)
-        ? { errors: one.errors.map((error) => publicError(error, requestId, ports.log)) }
-        : {}),
-      ...(serverContext.event.id === undefined ? {} : { extensions: { eventId: serverContext.event.id } }),
-    })
+    const published = <R extends object>(one: R): R => {
+      const errors: unknown[] | undefined = 'errors' in one && Array.isArray(one.errors) ? one.errors : undefined
+      if (errors) noteDenials(serverContext, errors)
+      return {
+        ...one,
+        ...(errors ? { errors: errors.map((error) => publicError(error, requestId, ports.log)) } : {}),
+        ...(serverContext.event.id === undefined ? {} : { extensions: { eventId: serverContext.event.id } }),
+      }
+    }
     if (Array.isArray(result)) setResult(result.map(published))
     else if (Symbol.asyncIterator in result) setResult(mapAsyncIterator(result, published))
     else setResult(published(result))

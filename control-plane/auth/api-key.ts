@@ -6,6 +6,8 @@ import { rowsOf, type Tx, withLedger, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { hashSecret, sameHash, splitApiKey } from '../../shared/secrets/api-key.ts'
+import type { z } from 'zod'
+import type { refusedKey } from '../audit/note-denials.ts'
 import type { Auth } from '../context.ts'
 
 type FoundKey = {
@@ -36,9 +38,10 @@ export async function authenticate(ports: Pick<Ports, 'db' | 'clock'>, headers: 
   )
   // An unknown id costs the same hash as a known one.
   const isRight = sameHash(await hashSecret(key.secret), found?.secret_hash ?? '')
-  if (!found || !isRight || found.is_revoked) throw refused()
-  if (found.expires_ms !== null && found.expires_ms <= ports.clock.now().getTime()) throw refused()
-  if (found.tenant_status === 'offboarded') throw refused()
+  if (!found) throw refused()
+  const isEnded = found.expires_ms !== null && found.expires_ms <= ports.clock.now().getTime()
+  if (!isRight || found.is_revoked || isEnded || found.tenant_status === 'offboarded')
+    throw refused({ tenantId: found.tenant_id, keyId: key.id })
   const isSuspended = found.tenant_status === 'suspended'
   if (found.tenant_status !== 'active' && !isSuspended)
     throw new AppError('TENANT_NOT_ACTIVE', 'The tenant of this key is not active.')
@@ -101,4 +104,6 @@ function presentedKey(headers: Headers): string | undefined {
   return headers.get('x-api-key')?.trim()
 }
 
-const refused = (): AppError => new AppError('UNAUTHENTICATED', 'This API key is not valid.')
+// A key that is known is named to the audit log of its tenant; the answer is the same.
+const refused = (known: Partial<z.output<typeof refusedKey>> = {}): AppError =>
+  new AppError('UNAUTHENTICATED', 'This API key is not valid.', { context: known })
