@@ -46,12 +46,13 @@ export async function staleFiles(root: string): Promise<string[]> {
 /** Processors as data, sorted by type. Objects are closed unless they say otherwise: a mistyped key is a fault. */
 export function catalogOf(processors: readonly Processor[]): CatalogEntry[] {
   return processors
-    .map(({ type, title, description, queue, credentialProviders, settings }) => ({
+    .map(({ type, title, description, queue, credentialProviders, writes, settings }) => ({
       type,
       title,
       description,
       queue,
       credentialProviders: [...credentialProviders],
+      ...(writes === undefined ? {} : { writes }),
       settings: schemaOf(settings),
     }))
     .toSorted((a, b) => (a.type < b.type ? -1 : 1))

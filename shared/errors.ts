@@ -16,6 +16,7 @@ export const errorCodes = {
   TOO_LARGE: { status: 413, retry: 'never', hint: 'Send less at once.' },
   TENANT_NOT_ACTIVE: { status: 409, retry: 'never', hint: 'Finish onboarding or resume the tenant first.' },
   QUOTA_EXCEEDED: { status: 429, retry: 'later', hint: 'Wait for running work to end, or raise the plan.' },
+  FEATURE_OFF: { status: 403, retry: 'never', hint: 'See the features of the tenant, and who switches each on.' },
   // Pipeline configuration
   CONFIG_INVALID: { status: 422, retry: 'never', hint: 'Correct the pipeline file at the named place.' },
   VARIABLE_UNKNOWN: { status: 422, retry: 'never', hint: 'Define it under variables, or pass it as a parameter.' },
@@ -78,13 +79,20 @@ export type ErrorCode = keyof typeof errorCodes
 /** Where in a file or a document a problem stands; lines and columns count from 1. */
 export type Place = { file?: string; line?: number; column?: number; path?: string }
 
-/** What the log may know and a tenant may not. */
+/** Figures of a refusal, for programs: the quota that is used up, or the version that a change was not made for. */
+export type RefusalFigures = {
+  quota?: { name: string; limit: number; used: number; resetsAt: string | null }
+  version?: { expected: number; current: number }
+}
+
+/** What the log may know and a tenant may not, and `figures`, which it may. */
 type Options = {
   context?: Record<string, unknown>
   cause?: unknown
   place?: Place
   hint?: string
   retry?: 'never' | 'later'
+  figures?: RefusalFigures
 }
 
 /** The only error class of the product. `retry` and `hint` default to those of the code. */
@@ -95,6 +103,7 @@ export class AppError extends Error {
   readonly retry: 'never' | 'later'
   readonly place: Place | undefined
   readonly context: Record<string, unknown>
+  readonly figures: RefusalFigures
 
   /** `message` must be safe for a tenant: no secret, no path outside the tenant's folder, no other tenant. */
   constructor(code: ErrorCode, message: string, options: Options = {}) {
@@ -104,6 +113,7 @@ export class AppError extends Error {
     this.retry = options.retry ?? errorCodes[code].retry
     this.place = options.place
     this.context = options.context ?? {}
+    this.figures = options.figures ?? {}
   }
 
   /** HTTP status of the code. */

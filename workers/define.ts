@@ -71,6 +71,8 @@ export type Processor<S extends z.ZodType = z.ZodType> = {
   settings: S
   /** Providers whose credentials it takes (`postgres`, `sftp` …); empty when it needs none. */
   credentialProviders: readonly string[]
+  /** False for what adds nothing to lake and files: it runs even when the tenant's storage is used up. Default: true. */
+  writes?: boolean
   run(ctx: StepContext, settings: z.output<S>): Promise<StepResult>
 }
 

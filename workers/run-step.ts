@@ -10,12 +10,14 @@ import {
   completeStep,
   failStep,
   heartbeat,
+  noteStorage,
   type Order,
   releaseStep,
   reportStep,
 } from '../shared/runs/ledger.ts'
 import type { StepResult } from './define.ts'
 import type { ProcessPool } from './process/pool.ts'
+import { measureStorage } from './measure-storage.ts'
 import { stepInput } from './step-input.ts'
 
 /** What a worker gives each of its steps. Times in milliseconds. */
@@ -43,6 +45,7 @@ export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, opt
     (result) => ({ result }),
     (error: unknown) => ({ error }),
   )
+  await measure(ports, claim, options)
   const order = await watch.end()
   if (order === 'stale') return
   if ('result' in outcome) await succeed(ports, claim, outcome.result)
@@ -62,10 +65,10 @@ async function attempt(
   signal.throwIfAborted()
   using _held = liveSecrets.guard(input?.job.secret)
   if (!input) {
-    events.log('info', 'Not run: its "when" does not hold.')
+    events.log('info', 'Not run: its "when" does not hold, or its feature is switched off.')
     return { outputs: { skipped: true } }
   }
-  const root = join(options.dataDir, 'tenants', claim.tenantId)
+  const root = rootOf(claim, options)
   const binding = {
     tenant: input.tenant,
     limits: input.limits,
@@ -75,6 +78,17 @@ async function attempt(
     allowPrivateNetwork: options.allowPrivateNetwork,
   }
   return await pool.run(binding, input.job, events, signal)
+}
+
+const rootOf = (claim: Claim, { dataDir }: StepOptions): string => join(dataDir, 'tenants', claim.tenantId)
+
+// Before the step's outcome: what comes after it is judged by what it left. A measure that fails costs no step its result.
+async function measure(ports: Ports, claim: Claim, options: StepOptions): Promise<void> {
+  try {
+    await noteStorage(ports.db, claim.tenantId, await measureStorage(rootOf(claim, options)))
+  } catch (error) {
+    ports.log.warn('storage.unmeasured', { runId: claim.runId, step: claim.stepKey, error: describeError(error) })
+  }
 }
 
 // The lease is kept from here, outside the tenant's process: a step that hangs there still hears a cancel.

@@ -3,7 +3,16 @@ import { catalog, sqlFields } from '../shared/config/catalog.ts'
 import { parsePipeline } from '../shared/config/parse.ts'
 import { isWanted } from '../shared/config/when.ts'
 import { pipelineName, resolveSettings, variableValues } from '../shared/config/variables.ts'
-import { credential, pipelineRun, pipelineVersion, runStep, tenant, tenantLimit } from '../schema/tables/index.ts'
+import { featureOfProcessor, features, isOn } from '../schema/config/features.ts'
+import {
+  credential,
+  pipelineRun,
+  pipelineVersion,
+  runStep,
+  tenant,
+  tenantLimit,
+  tenantUsage,
+} from '../schema/tables/index.ts'
 import { type Tx, withTenant } from '../shared/db/db.ts'
 import { AppError } from '../shared/errors.ts'
 import { audit } from '../shared/audit.ts'
@@ -15,13 +24,17 @@ import type { Binding, Job } from './process/messages.ts'
 
 type CredentialRow = typeof credential.$inferSelect
 
-/** What the tenant's process is given for one claim; undefined when the step's `when` says that it is not wanted. */
+/**
+ * What the tenant's process is given for one claim; undefined when the step's `when` says that it is not wanted, or when
+ * the tenant has switched its feature off.
+ */
 export type StepInput = { job: Job; tenant: Binding['tenant']; limits: Binding['limits'] } | undefined
 
 /**
  * Reads everything a claimed step needs, resolves its settings and opens its credential (audited), in one transaction
  * of the tenant. A step that names no credential gets the tenant's only one of its processor's provider, if there is one.
- * Throws CREDENTIAL_MISSING, VARIABLE_UNKNOWN and the like: faults of the step, not of the worker.
+ * Throws CREDENTIAL_MISSING, VARIABLE_UNKNOWN, QUOTA_EXCEEDED when it would write and the tenant's storage is used up, and
+ * the like: faults of the step, not of the worker.
  */
 export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
   return withTenant(ports.db, { tenantId: claim.tenantId, side: 'worker' }, async (tx) => {
@@ -34,6 +47,8 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
     if (!isWanted(values.when, values.all)) return undefined
     const entry = catalog.find((candidate) => candidate.type === row.step.psType)
     if (!entry) throw new AppError('CONFIG_INVALID', `This worker has no processor ${row.step.psType}.`)
+    if (!isFeatureOn(row)) return undefined
+    if (entry.writes !== false) await refuseFullStorage(tx, row)
     const sqlPaths = sqlFields(entry.settings).map((field) => field.path)
     const settings = resolveSettings(row.step.settings, sqlPaths, values.all)
     return {
@@ -51,7 +66,7 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
         step: { key: claim.stepKey, attempt: claim.attempt, cycle: row.step.cycle, fence: claim.fence },
         settings,
         values: values.all,
-        secret: await openCredential(tx, ports, claim, row.step.credential, entry.credentialProviders),
+        secret: await openCredential(tx, ports, claim, row, entry.credentialProviders),
       },
     }
   })
@@ -79,8 +94,29 @@ async function read(tx: Tx, claim: Claim) {
   return row
 }
 
+type Read = Awaited<ReturnType<typeof read>>
+
+function isFeatureOn({ step, tenant }: Read): boolean {
+  const feature = featureOfProcessor[step.psType]
+  if (feature === undefined || isOn(feature, tenant.features)) return true
+  if (features[feature].setBy === 'tenant') return false
+  throw new AppError('FEATURE_OFF', `The feature ${feature} is off for this tenant.`)
+}
+
+async function refuseFullStorage(tx: Tx, { tenant, limits }: Read): Promise<void> {
+  const [usage] = await tx
+    .select({ used: tenantUsage.used })
+    .from(tenantUsage)
+    .where(and(eq(tenantUsage.tenantId, tenant.id), eq(tenantUsage.quota, 'storageBytes'), eq(tenantUsage.period, '')))
+  if (!usage || usage.used < limits.diskBytes) return
+  throw new AppError('QUOTA_EXCEEDED', `The storage is used up: ${usage.used} of ${limits.diskBytes} bytes.`, {
+    retry: 'never',
+    hint: 'Delete files (file.delete) or raise the plan, then retry the step.',
+  })
+}
+
 function valuesOf(
-  row: Awaited<ReturnType<typeof read>>,
+  row: Read,
   results: { key: string; result: Record<string, unknown> | null }[],
   claim: Claim,
 ): { pipelineId: string; when: boolean | string | undefined; all: Record<string, OutputValue> } {
@@ -118,11 +154,15 @@ async function openCredential(
   tx: Tx,
   ports: Ports,
   claim: Claim,
-  name: string | null,
+  { run, step }: Read,
   providers: readonly string[],
 ): Promise<unknown> {
+  const name = step.credential
+  // A test opens what nothing else may use yet.
+  const isTest = run.triggerKind === 'check' || run.triggerKind === 'activate'
   const found = await openStored(tx, ports.secrets, async () => {
-    const row = name === null ? await onlyCredential(tx, claim, providers) : await namedCredential(tx, claim, name)
+    const row =
+      name === null ? await onlyCredential(tx, claim, providers) : await namedCredential(tx, claim, name, isTest)
     return row && { ...row, owner: { tenantId: claim.tenantId, credentialId: row.id, version: row.version } }
   })
   if (!found) return null
@@ -136,13 +176,20 @@ async function openCredential(
   return found.secret
 }
 
-async function namedCredential(tx: Tx, claim: Claim, name: string): Promise<CredentialRow> {
+async function namedCredential(tx: Tx, claim: Claim, name: string, isTest: boolean): Promise<CredentialRow> {
   const [row] = await tx
     .select()
     .from(credential)
     .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.name, name)))
   if (!row) throw new AppError('CREDENTIAL_MISSING', `There is no credential named ${JSON.stringify(name)}.`)
-  return row
+  if (row.status === 'active' || isTest) return row
+  throw new AppError(
+    'CREDENTIAL_MISSING',
+    row.status === 'pending'
+      ? `The credential ${JSON.stringify(name)} waits for its test.`
+      : `The credential ${JSON.stringify(name)} failed its test.`,
+    { hint: 'See its status and problem; a new value by updateCredential takes effect at once.' },
+  )
 }
 
 // A step that names none means the one that the tenant has. Of two, none is chosen: the wrong one would write elsewhere.
@@ -152,7 +199,9 @@ async function onlyCredential(tx: Tx, claim: Claim, providers: readonly string[]
   const rows = await tx
     .select()
     .from(credential)
-    .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.provider, provider)))
+    .where(
+      and(eq(credential.tenantId, claim.tenantId), eq(credential.provider, provider), eq(credential.status, 'active')),
+    )
     .limit(2)
   if (rows.length > 1)
     throw new AppError('CREDENTIAL_MISSING', `The tenant has several credentials for ${provider}.`, {

@@ -59,7 +59,6 @@ function startTest(context: Context, name: string): Promise<{ tenantId: string; 
       inputHash: null,
     })
     if ('runId' in started) return { tenantId, runId: started.runId }
-    if ('quota' in started) throw new AppError('QUOTA_EXCEEDED', 'As many runs as the plan allows are unfinished.')
     throw new Error('the template of the test does not start')
   })
 }

@@ -1,5 +1,6 @@
 import { type Problem, type ProblemCode, problemCodes } from '../../shared/config/problems.ts'
-import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
+import { AppError, type ErrorCode, errorCodes, type RefusalFigures } from '../../shared/errors.ts'
+import { quotaError } from './quota-error.ts'
 import { builder } from './builder.ts'
 
 /** A refusal that the caller can act on: an item of `errors` in a mutation's payload. */
@@ -9,8 +10,7 @@ export type Refusal = {
   hint: string
   path: string[] | null
   place?: { file: string | null; line: number | null; column: number | null; problem: ProblemCode | null }
-  quota?: { name: string; limit: number; used: number }
-}
+} & RefusalFigures
 
 /**
  * A mutation's payload: what `work` answers and its `errors`, or the errors alone. An AppError that the caller can act
@@ -19,7 +19,8 @@ export type Refusal = {
 export async function answer<T extends object>(work: () => Promise<T>): Promise<Partial<T> & { errors: Refusal[] }> {
   try {
     return { errors: [], ...(await work()) }
-  } catch (error) {
+  } catch (thrown) {
+    const error = quotaError(thrown) ?? thrown
     if (!(error instanceof AppError) || thrownCodes.includes(error.code)) throw error
     // Without the result's own fields a Partial is complete.
     return { errors: [refusalOf(error)] } as Partial<T> & { errors: Refusal[] }
@@ -27,13 +28,14 @@ export async function answer<T extends object>(work: () => Promise<T>): Promise<
 }
 
 /** An AppError as an item of `errors`. */
-export function refusalOf(error: Pick<AppError, 'code' | 'message' | 'hint' | 'place'>): Refusal {
+export function refusalOf(error: Pick<AppError, 'code' | 'message' | 'hint' | 'place' | 'figures'>): Refusal {
   const { place } = error
   return {
     code: error.code,
     message: error.message,
     hint: error.hint,
     path: place?.path === undefined ? null : [place.path],
+    ...error.figures,
     ...(place?.line === undefined
       ? {}
       : { place: { file: place.file ?? null, line: place.line, column: place.column ?? null, problem: null } }),
@@ -71,7 +73,8 @@ const ProblemCodeEnum = builder.enumType('ProblemCode', {
 /** The interface of refusals. */
 export const UserError = builder.interfaceRef<Refusal>('UserError').implement({
   description: 'A refusal that the caller can act on.',
-  resolveType: (refusal) => (refusal.quota ? 'QuotaError' : refusal.place ? 'ValidationError' : 'RequestError'),
+  resolveType: ({ quota, version, place }) =>
+    quota ? 'QuotaError' : version ? 'VersionConflict' : place ? 'ValidationError' : 'RequestError',
   fields: (t) => ({
     code: t.field({ type: ErrorCodeEnum, description: 'What went wrong.', resolve: (refusal) => refusal.code }),
     message: t.exposeString('message', { description: 'The same in words, for people.' }),
@@ -112,9 +115,34 @@ builder.objectType(builder.objectRef<Refusal>('QuotaError'), {
   description: 'A limit of the plan is reached.',
   interfaces: [UserError],
   fields: (t) => ({
-    quota: t.string({ description: 'Which limit.', resolve: ({ quota }) => quota?.name ?? '' }),
-    limit: t.int({ description: 'What the plan allows.', resolve: ({ quota }) => quota?.limit ?? 0 }),
-    used: t.int({ description: 'What is in use.', resolve: ({ quota }) => quota?.used ?? 0 }),
+    quota: t.string({
+      description: 'Which limit, as `usage` of a tenant names it.',
+      resolve: ({ quota }) => quota?.name ?? '',
+    }),
+    limit: t.field({
+      type: 'BigInt',
+      description: 'What the tenant may use.',
+      resolve: ({ quota }) => quota?.limit ?? 0,
+    }),
+    used: t.field({ type: 'BigInt', description: 'What is in use.', resolve: ({ quota }) => quota?.used ?? 0 }),
+    resetsAt: t.field({
+      type: 'DateTime',
+      nullable: true,
+      description: 'When it starts again from nothing; null for what has to be given up first.',
+      resolve: ({ quota }) => (quota?.resetsAt ? new Date(quota.resetsAt) : null),
+    }),
+  }),
+})
+
+builder.objectType(builder.objectRef<Refusal>('VersionConflict'), {
+  description: 'Somebody else has changed it meanwhile: read it again and decide.',
+  interfaces: [UserError],
+  fields: (t) => ({
+    expectedVersion: t.int({
+      description: 'The version that the change was made for.',
+      resolve: ({ version }) => version?.expected ?? 0,
+    }),
+    currentVersion: t.int({ description: 'The version that it has.', resolve: ({ version }) => version?.current ?? 0 }),
   }),
 })
 

@@ -1,4 +1,3 @@
-import { errorCodes } from '../../shared/errors.ts'
 import type { Context } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { RunState } from '../graphql/enums.ts'
@@ -47,6 +46,9 @@ const RunPipelineInput = builder.inputType('RunPipelineInput', {
     date: t.field({ type: 'Date', description: 'The day that `{date}` stands for; default: today in UTC.' }),
     idempotencyKey: t.string({
       description: 'The same key with the same input again answers the first run and starts none.',
+    }),
+    environment: t.string({
+      description: 'An environment of the tenant: its variables and credentials stand in for those of the pipeline.',
     }),
   }),
 })
@@ -134,18 +136,7 @@ builder.subscriptionFields((t) => ({
 async function runAnswer(context: Context, input: RunRequest): Promise<RunAnswer> {
   const started = await startRun(context, input)
   if ('problems' in started) return { errors: started.problems.map(refusalOfProblem) }
-  if ('quota' in started) return { errors: [quotaRefusal(started.quota)] }
   return { run: await readRun(context, started.runId), created: started.created, errors: [] }
-}
-
-function quotaRefusal({ limit, used }: { limit: number; used: number }): Refusal {
-  return {
-    code: 'QUOTA_EXCEEDED',
-    message: `${used} of ${limit} runs are unfinished.`,
-    hint: errorCodes.QUOTA_EXCEEDED.hint,
-    path: null,
-    quota: { name: 'unfinishedRuns', limit, used },
-  }
 }
 
 function runPayload(name: string, description: string) {

@@ -1,11 +1,13 @@
 import { AppError } from '../../shared/errors.ts'
-import { retryRun as retryInLedger } from '../../shared/runs/ledger.ts'
+import { refusedRetry, retryRun as retryInLedger } from '../../shared/runs/ledger.ts'
 import { type Context, inTenant } from '../context.ts'
+import { quotaExceeded, quotaRefusal } from '../graphql/quota-error.ts'
 import { wakeQueues } from './wake-queues.ts'
 
 /**
  * Runs again what did not succeed and all that comes after it, or everything from `fromStep` on; what succeeded before
- * stays. Throws NOT_FOUND for the run or the step, CONFLICT for a run that has not ended or has nothing to retry.
+ * stays. Throws NOT_FOUND for the run or the step, CONFLICT for a run that has not ended or has nothing to retry, and
+ * QUOTA_EXCEEDED when a new run would be refused for it; a retry is no new run of the month.
  */
 export async function retryRun(
   context: Context,
@@ -13,9 +15,11 @@ export async function retryRun(
 ): Promise<void> {
   const { runId } = input
   const from = input.fromStep ?? null
-  const answer = await inTenant(context, (tx, { actor }) =>
-    retryInLedger(tx, { runId, from, actor, requestId: context.requestId }),
-  )
+  const answer = await inTenant(context, async (tx, { actor }) => {
+    const usedUp = await refusedRetry(tx, runId)
+    if (usedUp) throw quotaExceeded(quotaRefusal.parse(usedUp))
+    return retryInLedger(tx, { runId, from, actor, requestId: context.requestId })
+  })
   if ('state' in answer && !('refused' in answer)) return wakeQueues(context, runId)
   if (answer.refused === 'NOT_FOUND')
     throw new AppError('NOT_FOUND', from === null ? 'There is no such run.' : 'There is no such run or step.')

@@ -7,7 +7,10 @@ import { startRun as startInLedger } from '../../shared/runs/ledger.ts'
 import { parameterValues } from '../../shared/runs/parameters.ts'
 import { planRun, runTimeoutMs } from '../../shared/runs/plan.ts'
 import { type Context, inTenant } from '../context.ts'
+import { readSurroundings } from '../environments/read-surroundings.ts'
+import { quotaExceeded, quotaRefusal } from '../graphql/quota-error.ts'
 import { sourceOf } from '../pipelines/find-pipeline.ts'
+import { refuseWithoutFeature } from '../tenants/features.ts'
 import { wakeQueues } from './wake-queues.ts'
 
 /** What a caller wants to run. */
@@ -16,22 +19,23 @@ export type RunRequest = {
   parameters?: unknown
   date?: string | null | undefined
   idempotencyKey?: string | null | undefined
+  environment?: string | null | undefined
 }
 /** The run, or what keeps it from starting. `created` is false for a repeat of the idempotency key. */
-export type Started =
-  | { runId: string; created: boolean }
-  | { problems: Problem[] }
-  | { quota: { limit: number; used: number } }
+export type Started = { runId: string; created: boolean } | { problems: Problem[] }
 
 /**
  * Starts a run of the tenant's pipeline of this path, or of a template, and wakes the queues of its first steps. Pipeline
  * version, run, steps, first event and audit row are one transaction. A repeat of the idempotency key answers the first
- * run. Throws BAD_INPUT, NOT_FOUND, PARAMETER_INVALID, IDEMPOTENCY_KEY_REUSED, TENANT_NOT_ACTIVE.
+ * run. Throws BAD_INPUT, NOT_FOUND, PARAMETER_INVALID, IDEMPOTENCY_KEY_REUSED, TENANT_NOT_ACTIVE, QUOTA_EXCEEDED,
+ * FEATURE_OFF.
  */
 export async function startRun(context: Context, request: RunRequest): Promise<Started> {
   const parameters = parametersOf(request)
   const idempotencyKey = checkedKey(request.idempotencyKey)
-  const inputHash = idempotencyKey === null ? null : await hashOf({ pipeline: request.pipeline, parameters })
+  const environment = request.environment ?? null
+  const input = { pipeline: request.pipeline, parameters, ...(environment === null ? {} : { environment }) }
+  const inputHash = idempotencyKey === null ? null : await hashOf(input)
   const started = await inTenant(context, (tx, { tenantId, actor }) =>
     startInTransaction(tx, {
       tenantId,
@@ -42,6 +46,7 @@ export async function startRun(context: Context, request: RunRequest): Promise<S
       parameters,
       idempotencyKey,
       inputHash,
+      environment,
     }),
   )
   if ('runId' in started && started.created) wakeQueues(context, started.runId)
@@ -49,7 +54,7 @@ export async function startRun(context: Context, request: RunRequest): Promise<S
 }
 
 /** What the platform's own pipelines are run for; only these may run them. */
-export type SystemTrigger = 'provision' | 'check' | 'offboard'
+export type SystemTrigger = 'provision' | 'check' | 'activate' | 'offboard'
 
 /** A run to start in the caller's transaction. */
 export type NewRun = {
@@ -63,6 +68,8 @@ export type NewRun = {
   inputHash: string | null
   /** The credential that every step opens, whatever the file says. */
   credential?: string
+  /** The tenant's environment whose values it takes. */
+  environment?: string | null
 }
 
 /** The part of `startRun` that is one transaction; the caller wakes the queues after it. */
@@ -71,7 +78,10 @@ export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> 
   const source = await sourceOf(tx, { ...run, isSystem: run.trigger !== 'manual' })
   const parsed = parsePipeline(source.yaml, { file: `${run.path}.yml` })
   if ('problems' in parsed) return parsed
-  const parameters = parameterValues(parsed.pipeline, run.parameters)
+  const steps = planRun(parsed.pipeline)
+  await refuseWithoutFeature(tx, run.tenantId, steps)
+  const surroundings = await readSurroundings(tx, run.tenantId, run.environment ?? null)
+  const parameters = parameterValues(parsed.pipeline, { ...surroundings.valuesFor(parsed.pipeline), ...run.parameters })
   const pipeline = await source.keep(tx)
   const answer = await startInLedger(tx, {
     runId: newId('run'),
@@ -84,10 +94,11 @@ export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> 
     timeoutMs: runTimeoutMs(parsed.pipeline),
     requestedBy: run.actor,
     requestId: run.requestId,
-    steps: planRun(parsed.pipeline).map((step) => ({ ...step, ...(credential === undefined ? {} : { credential }) })),
+    steps: steps.map((step) => (credential === undefined ? surroundings.stepIn(step) : { ...step, credential })),
+    environment: run.environment ?? null,
   })
   if ('refused' in answer) {
-    if (answer.refused === 'QUOTA_EXCEEDED') return { quota: { limit: answer.limit, used: answer.used } }
+    if (answer.refused === 'QUOTA_EXCEEDED') throw quotaExceeded(quotaRefusal.parse(answer))
     throw new AppError('TENANT_NOT_ACTIVE', 'This tenant is not active.')
   }
   if (answer.conflict)

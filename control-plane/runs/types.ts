@@ -144,6 +144,10 @@ export const PipelineRun = builder.objectRef<RunRow>('PipelineRun').implement({
       description: 'What started it: manual; or provision, check, offboard for the platform’s own.',
     }),
     parameters: t.field({ type: 'JSON', description: 'What it was given.', resolve: (row) => row.parameters }),
+    environment: t.exposeString('environment', {
+      nullable: true,
+      description: 'The environment of the tenant whose values it took.',
+    }),
     idempotencyKey: t.exposeString('idempotencyKey', { nullable: true, description: 'The caller’s key for it.' }),
     requestedBy: t.exposeString('requestedBy', { description: 'Who started it.' }),
     cancelReason: t.exposeString('cancelReason', { nullable: true, description: 'Why it was asked to stop.' }),

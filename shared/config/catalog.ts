@@ -11,6 +11,7 @@ const entryShape = z.object({
   description: z.string(),
   queue: z.enum(queueTypes),
   credentialProviders: z.array(z.string()),
+  writes: z.boolean().optional(),
   settings: z.record(z.string(), z.unknown()),
 })
 /** What the edge knows of a processor: everything but its code. */

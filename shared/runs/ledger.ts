@@ -17,12 +17,17 @@ export type NewRun = {
   requestedBy: string
   requestId: string | null
   steps: PlannedStep[]
+  /** The environment of the tenant whose values it took. */
+  environment?: string | null
 }
 /** The ledger's answer: the run, or why not. `created` is false for a repeat of the idempotency key. */
 export type Started =
   | { runId: string; created: boolean; conflict: boolean }
   | { refused: 'TENANT_NOT_ACTIVE' }
-  | { refused: 'QUOTA_EXCEEDED'; limit: number; used: number }
+  | ({ refused: 'QUOTA_EXCEEDED' } & UsedUp)
+
+/** A quota that is used up; `resetsAt` is an ISO moment, or null for what has to be given up first. */
+export type UsedUp = { quota: string; limit: number; used: number; resetsAt: string | null }
 
 /** Starts a run of the transaction's tenant: run, steps, first events and audit row in one call. */
 export async function startRun(tx: Tx, run: NewRun): Promise<Started> {
@@ -38,6 +43,11 @@ export function cancelRun(
     tx,
     sql`select app.cancel_run(${input.runId}, ${input.reason}, ${input.actor}, ${input.requestId}) as value`,
   )
+}
+
+/** The quota that keeps a run of the transaction's tenant from going on, or null; no run starts meanwhile. */
+export function refusedRetry(tx: Tx, runId: string): Promise<UsedUp | null> {
+  return single(tx, sql`select app.refused_retry(${runId}) as value`)
 }
 
 /** Runs again what did not succeed, or everything from step `from` on. */
@@ -180,6 +190,13 @@ export async function finishOutbox(
   const data = error === null ? null : JSON.stringify(error)
   await withLedger(db, 'worker', (tx) =>
     tx.execute(sql`select app.finish_outbox(${message.tenantId}, ${message.id}, ${data}::jsonb, ${retryMs})`),
+  )
+}
+
+/** Says how many bytes lake and files of a tenant take. */
+export async function noteStorage(db: Db, tenantId: string, bytes: number): Promise<void> {
+  await withTenant(db, { tenantId, side: 'worker' }, (tx) =>
+    tx.execute(sql`select app.note_storage(${tenantId}, ${bytes}::bigint)`),
   )
 }
 

@@ -173,7 +173,7 @@ test('the plan limits unfinished runs, and says the figures', async () => {
   await plane.ports.db.execute(`update app.tenant_limit set max_queued_runs = 1 where tenant_id = '${b.id}'`)
   expect((await start({ pipeline: 'demo/files/clean' }, b.token)).errors).toEqual([])
   expect((await start({ pipeline: 'demo/files/clean' }, b.token)).errors).toMatchObject([
-    { __typename: 'QuotaError', code: 'QUOTA_EXCEEDED', quota: 'unfinishedRuns', limit: 1, used: 1 },
+    { __typename: 'QuotaError', code: 'QUOTA_EXCEEDED', quota: 'queuedRuns', limit: 1, used: 1 },
   ])
 })
 

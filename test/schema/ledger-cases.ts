@@ -276,7 +276,7 @@ export function ledgerCases(engine: string, open: () => Db): void {
     test('the plan bounds running steps over all queues and unfinished runs', async () => {
       const t = await makeTenant(open(), { maxRunningTotal: 2, maxQueuedRuns: 3 })
       for (let i = 0; i < 3; i++) await started(t, [{ key: 'a' }, { key: 'b' }])
-      expect(await start(t, [{ key: 'a' }])).toEqual({ refused: 'QUOTA_EXCEEDED', limit: 3, used: 3 })
+      expect(await start(t, [{ key: 'a' }])).toMatchObject({ refused: 'QUOTA_EXCEEDED', limit: 3, used: 3 })
       const first = await claim(t)
       const second = await claim(t)
       expect(first.length + second.length).toBe(2)

@@ -24,6 +24,7 @@ export default defineProcessor({
   queue: 'ingest',
   settings: settingsShape,
   credentialProviders: providers,
+  writes: false,
   run: check,
 })
 

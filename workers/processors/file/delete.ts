@@ -15,6 +15,7 @@ export default defineProcessor({
   queue: 'export',
   settings: settingsShape,
   credentialProviders: [],
+  writes: false,
   run: deleteFiles,
 })
 

@@ -24,6 +24,7 @@ export default defineProcessor({
   queue: 'delivery',
   settings: settingsShape,
   credentialProviders: [],
+  writes: false,
   run: notify,
 })
 

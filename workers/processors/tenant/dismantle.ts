@@ -11,6 +11,7 @@ export default defineProcessor({
   queue: 'transform',
   settings: z.strictObject({}),
   credentialProviders: [],
+  writes: false,
   run: dismantle,
 })
 

@@ -13,6 +13,7 @@ export default defineProcessor({
   queue: 'export',
   settings: z.strictObject({}),
   credentialProviders: [],
+  writes: false,
   run: provisionFolders,
 })
 

@@ -9,6 +9,7 @@ export default defineProcessor({
   queue: 'transform',
   settings: z.strictObject({}),
   credentialProviders: [],
+  writes: false,
   run: provisionLake,
 })
 

@@ -15,6 +15,7 @@ export default defineProcessor({
   queue: 'delivery',
   settings: settingsShape,
   credentialProviders: ['sftp'],
+  writes: false,
   run: provisionRemote,
 })
 

@@ -37,6 +37,7 @@ export default defineProcessor({
   queue: 'delivery',
   settings: settingsShape,
   credentialProviders: ['sftp'],
+  writes: false,
   run: upload,
 })
 
