@@ -20,6 +20,8 @@ const domains = [
   'tenants',
   'users',
   'api-keys',
+  'sessions',
+  'identity-providers',
   'credentials',
   'pipelines',
   'runs',
@@ -28,6 +30,10 @@ const domains = [
   'datasets',
   'alerts',
 ]
+
+/** The one file that verifies tokens, and what the others may take from the library for it: what signs. */
+const verifier = 'shared/auth/verify-token.ts'
+const joseNames = ['SignJWT', 'importPKCS8']
 
 /** Everything that breaks a wall between the rooms, by import and in the bundle of the edge; empty when all stand. */
 export async function wallFaults(root: string): Promise<string[]> {
@@ -38,13 +44,19 @@ export async function wallFaults(root: string): Promise<string[]> {
 /** Imports in source files that the rooms do not allow, types included. */
 export async function importFaults(root: string): Promise<string[]> {
   const faults: string[] = []
-  for await (const path of glob(`{${Object.keys(rooms).join(',')}}/**/*.{ts,tsx}`, { cwd: root })) {
+  for await (const path of glob(`{${[...Object.keys(rooms), 'standalone', 'scripts'].join(',')}}/**/*.{ts,tsx}`, {
+    cwd: root,
+  })) {
     const file = path.split(sep).join('/')
     if (file.includes('/node_modules/') || file.includes('/dist/')) continue
-    for (const specifier of importsOf(file, await readFile(join(root, path), 'utf8'))) {
+    const text = await readFile(join(root, path), 'utf8')
+    for (const specifier of importsOf(file, text)) {
       const why = importFault(file, specifier)
       if (why) faults.push(`${file} imports ${specifier}: ${why}`)
     }
+    for (const name of joseNamesOf(file, text))
+      if (file !== verifier && !joseNames.includes(name))
+        faults.push(`${file} takes ${name} from jose: only ${verifier} reads tokens`)
   }
   return faults.sort()
 }
@@ -111,6 +123,24 @@ function importsOf(file: string, text: string): string[] {
     ...module.staticExports.flatMap((statement) => statement.entries.map((entry) => entry.moduleRequest?.value ?? '')),
     ...module.dynamicImports.map(({ moduleRequest: { start, end } }) => text.slice(start + 1, end - 1)),
   ].filter((specifier) => specifier !== '')
+}
+
+// What is taken from the token library by name; `*` for all of it, by whatever way.
+function joseNamesOf(file: string, text: string): string[] {
+  const isJose = (specifier: string | undefined): boolean => specifier !== undefined && /^jose(\/|$)/.test(specifier)
+  const { module } = parseSync(file, text)
+  return [
+    ...module.staticImports
+      .filter((statement) => isJose(statement.moduleRequest.value))
+      .flatMap(({ entries }) => entries.filter((entry) => !entry.isType).map((entry) => entry.importName.name ?? '*')),
+    ...module.staticExports
+      .flatMap((statement) => statement.entries)
+      .filter((entry) => isJose(entry.moduleRequest?.value) && !entry.isType)
+      .map((entry) => entry.importName.name ?? '*'),
+    ...module.dynamicImports
+      .filter(({ moduleRequest: { start, end } }) => isJose(text.slice(start + 1, end - 1)))
+      .map(() => '*'),
+  ]
 }
 
 const shown = (root: string, id: string | undefined): string =>

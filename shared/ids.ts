@@ -11,6 +11,8 @@ export const idPrefixes = {
   outbox: 'out',
   worker: 'wrk',
   request: 'req',
+  session: 'ses',
+  token: 'tok',
 } as const
 /** A kind of id. */
 export type IdKind = keyof typeof idPrefixes

@@ -53,6 +53,28 @@ test.each([
   expect(await importFaults(root)).toEqual([`${file} imports ${fault}`])
 })
 
+test.each([
+  ['shared/a.ts', "import { jwtVerify } from 'jose'", 'jwtVerify'],
+  ['workers/a.ts', "import { SignJWT, jwtDecrypt as sign } from 'jose'", 'jwtDecrypt'],
+  ['control-plane/a.ts', "import * as jose from 'jose'", '*'],
+  ['standalone/a.ts', "export { compactVerify } from 'jose'", 'compactVerify'],
+  ['control-plane/a.ts', "export * from 'jose/jwt/verify'", '*'],
+  ['workers/a.ts', "const { jwtVerify } = await import('jose')", '*'],
+])('%s: %s verifies tokens beside the verifier', async (file, text, name) => {
+  await plant({ [file]: text })
+  expect(await importFaults(root)).toEqual([
+    `${file} takes ${name} from jose: only shared/auth/verify-token.ts reads tokens`,
+  ])
+})
+
+test('the verifier verifies, and others sign', async () => {
+  await plant({
+    'shared/auth/verify-token.ts': "import { jwtVerify } from 'jose'",
+    'workers/a.ts': "import { importPKCS8, SignJWT, type JWTPayload } from 'jose'",
+  })
+  expect(await importFaults(root)).toEqual([])
+})
+
 test('what the rooms allow is no fault, nor is text that only looks like an import', async () => {
   await plant({
     'schema/a.ts': "import './b.ts'\n// import '../workers/x.ts'\nexport const text = `import '../workers/y.ts'`",
