@@ -6,9 +6,16 @@ import { openPglite } from '../standalone/pglite.ts'
 import { migrationsFolder } from '../standalone/ports.ts'
 
 // Looked up before a tenant is known, or walked by the ledger across tenants.
-const crossTenantIndexes = ['api_key_lookup', 'tenant_queue_turn', 'pipeline_run_open', 'run_step_lease', 'outbox_due']
-// The platform's own: who works here, its one switch, and failed sign-ins by numbers that name nobody.
-const withoutTenant = ['worker', 'system_control', 'login_bucket']
+const crossTenantIndexes = [
+  'api_key_lookup',
+  'tenant_queue_turn',
+  'pipeline_run_open',
+  'run_step_lease',
+  'outbox_due',
+  'turn_clock_pkey',
+]
+// The platform's own: who works here, its one switch, where turns stand, and failed sign-ins by numbers that name nobody.
+const withoutTenant = ['worker', 'system_control', 'turn_clock', 'login_bucket']
 // Functions that see across tenants. Each one more is a door: it needs a reason and a test.
 const definers = [
   'adopt',
@@ -22,6 +29,8 @@ const definers = [
   'control_fleet',
   'count_quota',
   'cut_audit',
+  'discard_step',
+  'expand_step',
   'fail_step',
   'find_api_key',
   'finish_outbox',
@@ -41,6 +50,7 @@ const definers = [
   'report_step',
   'retry_run',
   'see_worker',
+  'start_child',
   'start_run',
   'tick',
 ]

@@ -1,4 +1,15 @@
-import { bigint, boolean, customType, integer, jsonb, primaryKey, smallint, text, timestamp } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  boolean,
+  customType,
+  doublePrecision,
+  integer,
+  jsonb,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+} from 'drizzle-orm/pg-core'
 import { sql } from 'drizzle-orm'
 import type { QueueType, RunState, StepState, StepTrigger } from '../states.ts'
 import { app } from './app.ts'
@@ -27,6 +38,16 @@ export const pipelineRun = app.table(
     deadlineAt: at('deadline_at'),
     cancelReason: text('cancel_reason'),
     error: jsonb().$type<StepError & { step: string }>(),
+    priority: smallint().notNull().default(0),
+    concurrencyGroup: text('concurrency_group'),
+    concurrencyLimit: integer('concurrency_limit'),
+    onConflict: text('on_conflict').$type<'queue' | 'skip' | 'cancel_running'>(),
+    /** It waits for a place in its group; nothing of it has started. */
+    waiting: boolean().notNull().default(false),
+    parentRunId: text('parent_run_id'),
+    parentStep: text('parent_step'),
+    /** How many runs stand above it. */
+    depth: integer().notNull().default(0),
     createdAt: at('created_at').notNull().defaultNow(),
     startedAt: at('started_at'),
     finishedAt: at('finished_at'),
@@ -76,6 +97,18 @@ export const runStep = app.table(
     attemptStartedAt: at('attempt_started_at'),
     settings: jsonb().$type<Record<string, unknown>>().notNull(),
     credential: text(),
+    /** The list over which the step fans out, placeholders unresolved. */
+    forEach: jsonb('for_each').$type<unknown>(),
+    /** What this child of a fanned out step works on. */
+    item: jsonb().$type<unknown>(),
+    parentStep: text('parent_step'),
+    /** The run that it waits for; it then holds no slot and no lease. */
+    childRun: text('child_run'),
+    holdsSlot: boolean('holds_slot').notNull().default(false),
+    /** What the claim charged the tenant for it. */
+    expectedMs: doublePrecision('expected_ms'),
+    discardedAt: at('discarded_at'),
+    discardedBy: text('discarded_by'),
     progress: jsonb().$type<StepProgress>(),
     result: jsonb().$type<Record<string, unknown>>(),
     error: jsonb().$type<StepError>(),
@@ -83,6 +116,18 @@ export const runStep = app.table(
     finishedAt: at('finished_at'),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.runId, t.stepKey] })],
+)
+
+/** What the end or the cancelling of a run asks of other runs. */
+export const runErrand = app.table(
+  'run_errand',
+  {
+    tenantId: text('tenant_id').notNull(),
+    id: bigint({ mode: 'number' }).notNull().generatedAlwaysAsIdentity(),
+    runId: text('run_id').notNull(),
+    kind: text().$type<'ended' | 'cancel' | 'room'>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )
 
 /** What happened in a run, numbered without gaps in the order of commits. */

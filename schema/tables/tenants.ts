@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { bigint, integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
+import { bigint, doublePrecision, integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
 import type { Feature } from '../config/features.ts'
 import type { CountedQuota } from '../config/quotas.ts'
 import { type PlanLimits, plans, type TenantConfiguration } from '../config/tenant.ts'
@@ -53,6 +53,25 @@ export const tenantLimit = app.table('tenant_limit', {
   maxPipelines: integer('max_pipelines').notNull().default(plans.STARTER.maxPipelines),
   /** What the platform set beside the plan; it outlives a change of the plan. */
   overrides: jsonb().$type<Partial<PlanLimits>>().notNull().default({}),
+  /** Share of the workers' time beside other tenants that want it too. */
+  weight: integer().notNull().default(1),
+})
+
+/** The worker time that a tenant has had; its place in the order of turns follows from it. Milliseconds. */
+export const tenantTurn = app.table('tenant_turn', {
+  tenantId: text('tenant_id').primaryKey(),
+  /** Its worker time over its weight. */
+  virtualMs: doublePrecision('virtual_ms').notNull().default(0),
+  /** What a step of it takes, the last ones counting most. */
+  averageMs: doublePrecision('average_ms').notNull().default(1000),
+  /** Its worker time in all. */
+  workerMs: doublePrecision('worker_ms').notNull().default(0),
+})
+
+/** Where the turns of a queue type stand. */
+export const turnClock = app.table('turn_clock', {
+  queue: text().$type<QueueType>().primaryKey(),
+  virtualMs: doublePrecision('virtual_ms').notNull().default(0),
 })
 
 /** What is used of a quota; `period` is a month in UTC (2026-11), or empty for what a tenant has. */
@@ -105,6 +124,9 @@ export const tenantQueue = app.table(
     nextReadyAt: timestamp('next_ready_at', { withTimezone: true })
       .notNull()
       .default(sql`'infinity'`),
+    /** Where its next turn starts, and the tenant's `virtualMs` when that was reckoned. */
+    turnMs: doublePrecision('turn_ms').notNull().default(0),
+    chargedMs: doublePrecision('charged_ms').notNull().default(0),
     pausedBy: text('paused_by'),
     pausedAt: timestamp('paused_at', { withTimezone: true }),
   },

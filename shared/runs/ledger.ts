@@ -16,15 +16,25 @@ export type NewRun = {
   timeoutMs: number | null
   requestedBy: string
   requestId: string | null
+  /** Runs of a higher one are served before others of the same tenant. Default 0. */
+  priority?: number
+  /** How many runs of one group go at once, and what a run too many does. */
+  concurrency?: Concurrency | null
   steps: PlannedStep[]
   /** The environment of the tenant whose values it took. */
   environment?: string | null
 }
-/** The ledger's answer: the run, or why not. `created` is false for a repeat of the idempotency key. */
+/** A group of runs, `limit` of which go at once. */
+export type Concurrency = { group: string; limit: number; onConflict: 'queue' | 'skip' | 'cancel_running' }
+/**
+ * The ledger's answer: the run, or why not. `created` is false for a repeat of the idempotency key; GROUP_BUSY names a
+ * run that is in the way.
+ */
 export type Started =
   | { runId: string; created: boolean; conflict: boolean }
   | { refused: 'TENANT_NOT_ACTIVE' }
   | ({ refused: 'QUOTA_EXCEEDED' } & UsedUp)
+  | { refused: 'GROUP_BUSY'; runId: string }
 
 /** A quota that is used up; `resetsAt` is an ISO moment, or null for what has to be given up first. */
 export type UsedUp = { quota: string; limit: number; used: number; resetsAt: string | null }
@@ -54,10 +64,26 @@ export function refusedRetry(tx: Tx, runId: string): Promise<UsedUp | null> {
 export function retryRun(
   tx: Tx,
   input: { runId: string; from: string | null; actor: string; requestId: string | null },
-): Promise<{ state: RunState } | { refused: 'NOT_FOUND' } | { refused: 'CONFLICT'; state: RunState }> {
+): Promise<
+  | { state: RunState }
+  | { refused: 'NOT_FOUND' }
+  | { refused: 'CONFLICT'; state: RunState }
+  | { refused: 'GROUP_BUSY'; runId: string }
+> {
   return single(
     tx,
     sql`select app.retry_run(${input.runId}, ${input.from}, ${input.actor}, ${input.requestId}) as value`,
+  )
+}
+
+/** Takes a failed step of an ended run off the list of dead letters; false when there is none such. */
+export function discardStep(
+  tx: Tx,
+  input: { runId: string; stepKey: string; reason: string; actor: string; requestId: string | null },
+): Promise<boolean> {
+  return single(
+    tx,
+    sql`select app.discard_step(${input.runId}, ${input.stepKey}, ${input.reason}, ${input.actor}, ${input.requestId}) as value`,
   )
 }
 
@@ -127,6 +153,29 @@ export function completeStep(
     claim,
     (c) =>
       sql`select app.complete_step(${c}, ${JSON.stringify(result)}::jsonb, ${JSON.stringify(messages)}::jsonb) as value`,
+  )
+}
+
+/**
+ * The step becomes one child per item, each a step of its own; what waited for it waits for all of them. False when the
+ * fence is stale. A run holds at most 5,000 steps, which is the caller's to keep to.
+ */
+export function expandStep(db: Db, claim: Claim, items: readonly unknown[]): Promise<boolean> {
+  return onStep(db, claim, (c) => sql`select app.expand_step(${c}, ${JSON.stringify(items)}::jsonb) as value`)
+}
+
+/**
+ * The step starts a run of its tenant and waits for its end, without a slot and without a lease. `run` comes from the
+ * transaction that keeps its pipeline, which is bound to the step's tenant on the worker's side.
+ */
+export function startChild(
+  tx: Tx,
+  claim: Claim,
+  run: NewRun,
+): Promise<Started | { refused: 'STALE' | 'CANCELLED' | 'TOO_DEEP' }> {
+  return single(
+    tx,
+    sql`select app.start_child(${claim.tenantId}, ${claim.runId}, ${claim.stepKey}, ${claim.fence.toString()}::bigint, ${JSON.stringify(run)}::jsonb) as value`,
   )
 }
 

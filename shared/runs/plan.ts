@@ -29,6 +29,8 @@ export type PlannedStep = {
   /** The processor's settings, placeholders unresolved. */
   settings: Record<string, unknown>
   credential?: string
+  /** The list, or the placeholder of one, over whose items the step fans out. */
+  for_each?: unknown
 }
 
 const stepTimeoutMs = 3_600_000

@@ -7,7 +7,7 @@ import { errorData, AppError } from '../../shared/errors.ts'
 import { newId } from '../../shared/ids.ts'
 import * as ledger from '../../shared/runs/ledger.ts'
 import type { PlannedStep } from '../../shared/runs/plan.ts'
-import { expireLeases, makeTenant } from '../support/database.ts'
+import { expireLeases, makeTenant, passed } from '../support/database.ts'
 
 type Step = {
   key: string
@@ -16,6 +16,8 @@ type Step = {
   allowFailure?: boolean
   maxAttempts?: number
   timeoutMs?: number
+  queue?: PlannedStep['queue']
+  forEach?: unknown
 }
 type Tenant = Awaited<ReturnType<typeof makeTenant>>
 
@@ -24,7 +26,7 @@ const planned = (steps: Step[]): PlannedStep[] =>
     key: step.key,
     position,
     ps_type: 'test.any',
-    queue: 'ingest',
+    queue: step.queue ?? 'ingest',
     trigger: step.trigger ?? 'on_success',
     needs: step.needs ?? [],
     max_attempts: step.maxAttempts ?? 1,
@@ -33,6 +35,7 @@ const planned = (steps: Step[]): PlannedStep[] =>
     timeout_ms: step.timeoutMs ?? 60_000,
     allow_failure: step.allowFailure ?? false,
     settings: {},
+    ...(step.forEach === undefined ? {} : { for_each: step.forEach }),
   }))
 
 const failure = (retry: 'never' | 'later' = 'never') =>
@@ -40,23 +43,22 @@ const failure = (retry: 'never' | 'later' = 'never') =>
 
 /** The ledger's guarantees; every engine that the product runs on must keep them. `db` is a migrated database. */
 export function ledgerCases(engine: string, open: () => Db): void {
+  const newRun = (t: Tenant, steps: Step[], more: Partial<ledger.NewRun>): ledger.NewRun => ({
+    runId: newId('run'),
+    pipelineId: t.pipelineId,
+    pipelineVersion: 1,
+    trigger: 'manual',
+    idempotencyKey: null,
+    inputHash: null,
+    parameters: {},
+    timeoutMs: null,
+    requestedBy: 'key:test',
+    requestId: null,
+    steps: planned(steps),
+    ...more,
+  })
   const start = (t: Tenant, steps: Step[], more: Partial<ledger.NewRun> = {}) =>
-    withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) =>
-      ledger.startRun(tx, {
-        runId: newId('run'),
-        pipelineId: t.pipelineId,
-        pipelineVersion: 1,
-        trigger: 'manual',
-        idempotencyKey: null,
-        inputHash: null,
-        parameters: {},
-        timeoutMs: null,
-        requestedBy: 'key:test',
-        requestId: null,
-        steps: planned(steps),
-        ...more,
-      }),
-    )
+    withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) => ledger.startRun(tx, newRun(t, steps, more)))
   const started = async (t: Tenant, steps: Step[], more: Partial<ledger.NewRun> = {}): Promise<string> => {
     const answer = await start(t, steps, more)
     if (!('runId' in answer)) throw new Error(`refused: ${answer.refused}`)
@@ -324,6 +326,233 @@ export function ledgerCases(engine: string, open: () => Db): void {
       expect(
         (await ledger.claimOutbox(open(), 100, 60_000)).filter((message) => message.tenantId === t.tenantId),
       ).toEqual([])
+    })
+
+    test('a run too many waits in its group, oldest first, and starts when a place is free', async () => {
+      const t = await makeTenant(open())
+      const group = { concurrency: { group: 'g', limit: 1, onConflict: 'queue' as const } }
+      const runs = [
+        await started(t, [{ key: 'a' }], group),
+        await started(t, [{ key: 'a' }], group),
+        await started(t, [{ key: 'a' }], group),
+      ]
+      const order: string[] = []
+      for (;;) {
+        const claims = await claim(t)
+        if (claims.length === 0) break
+        expect(claims).toHaveLength(1)
+        for (const one of claims) {
+          order.push(one.runId)
+          await ledger.completeStep(open(), one, {}, [])
+        }
+      }
+      expect(order).toEqual(runs)
+      expect(await slots(t)).toBe(0)
+    })
+
+    test('a run too many is refused, or takes the place of those before it, as its pipeline says', async () => {
+      const t = await makeTenant(open())
+      const group = (onConflict: 'skip' | 'cancel_running') => ({ concurrency: { group: 'g', limit: 1, onConflict } })
+      const first = await started(t, [{ key: 'a' }, { key: 'b', needs: ['a'] }], group('skip'))
+      expect(await start(t, [{ key: 'a' }], group('skip'))).toEqual({ refused: 'GROUP_BUSY', runId: first })
+      const held = await claimOne(t)
+      const second = await started(t, [{ key: 'a' }], group('cancel_running'))
+      const third = await started(t, [{ key: 'a' }], group('cancel_running'))
+      await ledger.tick(open())
+      await ledger.tick(open())
+      expect(await ledger.heartbeat(open(), held, 30_000)).toBe('cancel')
+      expect(await ledger.cancelStep(open(), held)).toBe(true)
+      await ledger.tick(open())
+      await drain(t)
+      const states = await Promise.all([first, second, third].map(async (id) => (await see(t, id)).run.state))
+      expect(states).toEqual(['cancelled', 'cancelled', 'succeeded'])
+      expect((await see(t, second)).run.cancelReason).toBe('replaced')
+    })
+
+    test('a run that waits in its group can be cancelled, and takes no place then', async () => {
+      const t = await makeTenant(open())
+      const group = { concurrency: { group: 'g', limit: 1, onConflict: 'queue' as const } }
+      const first = await started(t, [{ key: 'a' }], group)
+      const second = await started(t, [{ key: 'a' }, { key: 'b', needs: ['a'] }], group)
+      const third = await started(t, [{ key: 'a' }], group)
+      await withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) =>
+        ledger.cancelRun(tx, { runId: second, reason: 'user', actor: 'key:test', requestId: null }),
+      )
+      expect((await see(t, second)).run.state).toBe('cancelled')
+      await drain(t)
+      expect((await see(t, first)).run.state).toBe('succeeded')
+      expect((await see(t, third)).run.state).toBe('succeeded')
+    })
+
+    test('steps of a run with a higher priority are handed out first', async () => {
+      const t = await makeTenant(open())
+      await started(t, [{ key: 'low' }], { priority: -1 })
+      await started(t, [{ key: 'normal' }])
+      await started(t, [{ key: 'high' }], { priority: 1 })
+      expect(await drain(t)).toEqual(['high', 'normal', 'low'])
+    })
+
+    test('a step fans out into children, and what waited for it waits for all of them', async () => {
+      const t = await makeTenant(open())
+      const runId = await started(t, [
+        { key: 'each', forEach: '{files}' },
+        { key: 'join', needs: ['each'] },
+        { key: 'tell', needs: ['each', 'join'], trigger: 'on_failure' },
+      ])
+      expect(await ledger.expandStep(open(), await claimOne(t), ['x', 'y', 'z'])).toBe(true)
+      expect(await drain(t, { 'each[1]': 'fail' })).toEqual(['each[0]', 'each[1]', 'each[2]', 'tell'])
+      const failed = await see(t, runId)
+      expect(failed.run).toMatchObject({ state: 'failed', error: { step: 'each[1]' } })
+      expect(failed.states).toMatchObject({ each: 'succeeded', join: 'skipped' })
+      const retry = (from: string | null) =>
+        withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) =>
+          ledger.retryRun(tx, { runId, from, actor: 'key:test', requestId: null }),
+        )
+      await retry(null)
+      expect(await drain(t)).toEqual(['each[1]', 'join'])
+      expect((await see(t, runId)).run).toMatchObject({ state: 'succeeded', pending: 0 })
+      await retry('each')
+      expect(await ledger.expandStep(open(), await claimOne(t), ['only'])).toBe(true)
+      expect(await drain(t)).toEqual(['each[0]', 'join'])
+      const again = await see(t, runId)
+      expect(again.steps.map((step) => step.stepKey).sort()).toEqual(['each', 'each[0]', 'join', 'tell'])
+      expect(again.steps.find((step) => step.stepKey === 'each[0]')).toMatchObject({ item: 'only', cycle: 1 })
+      expect(again.run).toMatchObject({ state: 'succeeded', pending: 0 })
+      expect(await slots(t)).toBe(0)
+    })
+
+    test('a step that fans out over nothing is done', async () => {
+      const t = await makeTenant(open())
+      const runId = await started(t, [
+        { key: 'each', forEach: [] },
+        { key: 'join', needs: ['each'] },
+      ])
+      await ledger.expandStep(open(), await claimOne(t), [])
+      expect(await drain(t)).toEqual(['join'])
+      expect((await see(t, runId)).run.state).toBe('succeeded')
+    })
+
+    const child = (t: Tenant, one: ledger.Claim, steps: Step[], more: Partial<ledger.NewRun> = {}) =>
+      withTenant(open(), { tenantId: t.tenantId, side: 'worker' }, (tx) =>
+        ledger.startChild(tx, one, newRun(t, steps, more)),
+      )
+
+    test('a step that started a run holds no slot, and ends as that run ends', async () => {
+      const t = await makeTenant(open(), { maxRunningTotal: 1 })
+      const runId = await started(t, [{ key: 'call' }, { key: 'after', needs: ['call'] }])
+      const answer = await child(t, await claimOne(t), [{ key: 'a' }])
+      if (!('runId' in answer)) throw new Error(answer.refused)
+      expect(await slots(t)).toBe(0)
+      await expireLeases(open())
+      await ledger.tick(open())
+      expect((await see(t, runId)).states).toEqual({ call: 'running', after: 'blocked' })
+      expect(await drain(t)).toEqual(['a', 'after'])
+      const { run, steps } = await see(t, runId)
+      expect(run.state).toBe('succeeded')
+      expect(steps.find((step) => step.stepKey === 'call')?.result).toEqual({
+        run_id: answer.runId,
+        state: 'succeeded',
+      })
+      expect((await see(t, answer.runId)).run).toMatchObject({ parentRunId: runId, parentStep: 'call', depth: 1 })
+    })
+
+    test('a step fails with the reason of the run that it started, and a cancel reaches down to it', async () => {
+      const t = await makeTenant(open())
+      const failed = await started(t, [{ key: 'call' }])
+      await child(t, await claimOne(t), [{ key: 'a' }])
+      await drain(t, { a: 'fail' })
+      expect((await see(t, failed)).run.error).toMatchObject({ step: 'call', code: 'SOURCE_FAILED' })
+      const cancelled = await started(t, [{ key: 'call' }])
+      const answer = await child(t, await claimOne(t), [{ key: 'a' }])
+      if (!('runId' in answer)) throw new Error(answer.refused)
+      await withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) =>
+        ledger.cancelRun(tx, { runId: cancelled, reason: 'user', actor: 'key:test', requestId: null }),
+      )
+      await ledger.tick(open())
+      await ledger.tick(open())
+      expect((await see(t, answer.runId)).run.state).toBe('cancelled')
+      expect((await see(t, cancelled)).run.state).toBe('cancelled')
+      expect(await slots(t)).toBe(0)
+    })
+
+    test('runs start runs at most five deep, and none that would wait for its own ancestor', async () => {
+      const t = await makeTenant(open())
+      const group = { concurrency: { group: 'g', limit: 1, onConflict: 'queue' as const } }
+      const runId = await started(t, [{ key: 'call' }], group)
+      expect(await child(t, await claimOne(t), [{ key: 'call' }], group)).toEqual({ refused: 'GROUP_BUSY', runId })
+      const top = await started(t, [{ key: 'call' }])
+      for (let depth = 1; depth <= 5; depth++)
+        expect(await child(t, await claimOne(t), [{ key: 'call' }])).toHaveProperty('runId')
+      const last = await claimOne(t)
+      expect(await child(t, last, [{ key: 'call' }])).toEqual({ refused: 'TOO_DEEP' })
+      await ledger.completeStep(open(), last, {}, [])
+      for (let depth = 1; depth <= 5; depth++) await ledger.tick(open())
+      expect((await see(t, top)).run.state).toBe('succeeded')
+    })
+
+    test('a failed step is a dead letter until it is retried or discarded', async () => {
+      const t = await makeTenant(open())
+      const runId = await started(t, [{ key: 'a' }])
+      const discard = () =>
+        withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) =>
+          ledger.discardStep(tx, { runId, stepKey: 'a', reason: 'old', actor: 'key:test', requestId: null }),
+        )
+      expect(await discard()).toBe(false)
+      await drain(t, { a: 'fail' })
+      expect(await discard()).toBe(true)
+      expect(await discard()).toBe(false)
+      expect((await see(t, runId)).steps[0]).toMatchObject({ state: 'failed', discardedBy: 'key:test' })
+    })
+
+    test('turns follow weights, whatever the steps take and however a tenant spreads them', async () => {
+      const light = await makeTenant(open(), { maxQueuedRuns: 500, weight: 1 })
+      const heavy = await makeTenant(open(), { maxQueuedRuns: 500, weight: 3 })
+      for (let i = 0; i < 60; i++) {
+        await started(light, [{ key: 'a' }, { key: 'b', queue: 'export' }])
+        await started(heavy, [{ key: 'a' }])
+      }
+      const counts = new Map<string, number>()
+      for (let i = 0; i < 60; i++) {
+        const [one] = await ledger.claimSteps(open(), {
+          worker: 'w1',
+          queues: queueTypes,
+          limit: 1,
+          leaseMs: 30_000,
+          tenants: [light.tenantId, heavy.tenantId],
+        })
+        if (!one) throw new Error('nothing to claim')
+        counts.set(one.tenantId, (counts.get(one.tenantId) ?? 0) + 1)
+        // Each step of both takes one second of the database's clock.
+        await passed(open(), one, 1000)
+        await ledger.completeStep(open(), one, {}, [])
+      }
+      const share = (counts.get(heavy.tenantId) ?? 0) / 60
+      expect(share).toBeGreaterThan(0.7)
+      expect(share).toBeLessThan(0.8)
+    })
+
+    test('a tenant that comes back after a pause is served next, and has saved up no turns', async () => {
+      const busy = await makeTenant(open(), { maxQueuedRuns: 500 })
+      const back = await makeTenant(open(), { maxQueuedRuns: 500 })
+      for (let i = 0; i < 40; i++) await started(busy, [{ key: 'a' }])
+      const serve = async (): Promise<string> => {
+        const [one] = await ledger.claimSteps(open(), {
+          worker: 'w1',
+          queues: queueTypes,
+          limit: 1,
+          leaseMs: 30_000,
+          tenants: [busy.tenantId, back.tenantId],
+        })
+        if (!one) throw new Error('nothing to claim')
+        await passed(open(), one, 1000)
+        await ledger.completeStep(open(), one, {}, [])
+        return one.tenantId
+      }
+      for (let i = 0; i < 20; i++) await serve()
+      for (let i = 0; i < 20; i++) await started(back, [{ key: 'a' }])
+      expect(await serve()).toBe(back.tenantId)
+      const next = [await serve(), await serve(), await serve(), await serve()]
+      expect(next.filter((tenant) => tenant === busy.tenantId)).toHaveLength(2)
     })
 
     test('the control plane can read the ledger and cannot write it', async () => {

@@ -104,3 +104,16 @@ export const tamper = (db: Db, ...statements: SQL[]): Promise<void> =>
     await tx.execute(sql`set local session_replication_role = replica`)
     for (const statement of statements) await tx.execute(statement)
   })
+
+/** Makes a running step look as if it had been claimed `ms` ago. */
+export async function passed(
+  db: Db,
+  claim: { tenantId: string; runId: string; stepKey: string },
+  ms: number,
+): Promise<void> {
+  await db.transaction(async (tx) => {
+    await tx.execute(sql`select set_config('role', 'tributary_ledger', true)`)
+    await tx.execute(sql`update app.run_step set attempt_started_at = clock_timestamp() - ${ms} * interval '1 ms'
+      where tenant_id = ${claim.tenantId} and run_id = ${claim.runId} and step_key = ${claim.stepKey}`)
+  })
+}
