@@ -31,7 +31,9 @@ export async function checkStatement(connection: Connection, sql: BoundSql): Pro
   if (seen.refused) throw notAllowed(seen.refused)
   await checkTables(connection, seen)
   try {
-    const { columns } = await connection.prepare(`SELECT * FROM (\n${text}\n)`)
+    // With the values, for a column that is one of them has no type before.
+    const rows = await connection.rows(`DESCRIBE SELECT * FROM (\n${text}\n)`, sql.values)
+    const columns = rows.map((row) => ({ name: String(row['column_name']), type: String(row['column_type']) }))
     return { text, values: sql.values, columns }
   } catch (error) {
     throw sqlError(error)

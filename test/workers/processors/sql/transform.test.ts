@@ -25,6 +25,13 @@ test('a query becomes a table, with its values bound and read by the next query'
   ])
 })
 
+test('a value may be a column of the result', async () => {
+  await using t = await withOrders()
+  const dated = { query: "SELECT '{day}' AS day, id FROM orders WHERE id < 3", destination: { table: 'dated' } }
+  expect(await t.run(transform, dated, { values: { day: '2024-11-01' } })).toEqual({ table: 'dated', rows: 2 })
+  expect(await t.rows(`SELECT DISTINCT day FROM lake.main.dated`)).toEqual([{ day: '2024-11-01' }])
+})
+
 test('append adds rows of the same columns once per step, however often it is tried', async () => {
   await using t = await withOrders()
   const add = { query: 'SELECT id, country FROM orders', destination: { table: 'log', mode: 'append' as const } }
