@@ -8,6 +8,7 @@ import {
   cancelStep,
   type Claim,
   completeStep,
+  expandStep,
   failStep,
   heartbeat,
   noteStorage,
@@ -48,8 +49,9 @@ export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, opt
   await measure(ports, claim, options)
   const order = await watch.end()
   if (order === 'stale') return
-  if ('result' in outcome) await succeed(ports, claim, outcome.result)
-  else await settleFailure(ports, claim, order, outcome.error)
+  if ('error' in outcome) await settleFailure(ports, claim, order, outcome.error)
+  else if ('items' in outcome.result) await expandStep(ports.db, claim, outcome.result.items)
+  else await succeed(ports, claim, outcome.result)
   ports.hub.notify(claim)
 }
 
@@ -60,9 +62,10 @@ async function attempt(
   options: StepOptions,
   signal: AbortSignal,
   events: Parameters<ProcessPool['run']>[2],
-): Promise<StepResult> {
+): Promise<StepResult | { items: readonly unknown[] }> {
   const input = await stepInput(ports, claim)
   signal.throwIfAborted()
+  if (input && 'items' in input) return input
   using _held = liveSecrets.guard(input?.job.secret)
   if (!input) {
     events.log('info', 'Not run: its "when" does not hold, or its feature is switched off.')

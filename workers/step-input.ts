@@ -25,10 +25,13 @@ import type { Binding, Job } from './process/messages.ts'
 type CredentialRow = typeof credential.$inferSelect
 
 /**
- * What the tenant's process is given for one claim; undefined when the step's `when` says that it is not wanted, or when
- * the tenant has switched its feature off.
+ * What the tenant's process is given for one claim, or the items over which the step fans out; undefined when the step's
+ * `when` says that it is not wanted, or when the tenant has switched its feature off.
  */
-export type StepInput = { job: Job; tenant: Binding['tenant']; limits: Binding['limits'] } | undefined
+export type StepInput =
+  | { job: Job; tenant: Binding['tenant']; limits: Binding['limits'] }
+  | { items: readonly unknown[] }
+  | undefined
 
 /**
  * Reads everything a claimed step needs, resolves its settings and opens its credential (audited), in one transaction
@@ -40,10 +43,13 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
   return withTenant(ports.db, { tenantId: claim.tenantId, side: 'worker' }, async (tx) => {
     const row = await read(tx, claim)
     const results = await tx
-      .select({ key: runStep.stepKey, result: runStep.result })
+      .select({ key: runStep.stepKey, result: runStep.result, parent: runStep.parentStep })
       .from(runStep)
       .where(and(eq(runStep.tenantId, claim.tenantId), eq(runStep.runId, claim.runId), eq(runStep.state, 'succeeded')))
     const values = valuesOf(row, results, claim)
+    // `when` may speak of the item: it is judged for each child.
+    if (row.step.forEach !== null && row.step.parentStep === null)
+      return { items: itemsOf(row.step.forEach, values.all) }
     if (!isWanted(values.when, values.all)) return undefined
     const entry = catalog.find((candidate) => candidate.type === row.step.psType)
     if (!entry) throw new AppError('CONFIG_INVALID', `This worker has no processor ${row.step.psType}.`)
@@ -70,6 +76,16 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
       },
     }
   })
+}
+
+const itemsMax = 1_000
+
+function itemsOf(forEach: unknown, values: Record<string, OutputValue>): unknown[] {
+  const resolved = resolveSettings({ list: forEach }, [], values)['list']
+  if (!Array.isArray(resolved)) throw new AppError('CONFIG_INVALID', 'for_each does not stand for a list here.')
+  if (resolved.length > itemsMax)
+    throw new AppError('TOO_LARGE', `for_each has ${resolved.length} items; ${itemsMax} is the limit.`)
+  return resolved
 }
 
 async function read(tx: Tx, claim: Claim) {
@@ -117,7 +133,7 @@ async function refuseFullStorage(tx: Tx, { tenant, limits }: Read): Promise<void
 
 function valuesOf(
   row: Read,
-  results: { key: string; result: Record<string, unknown> | null }[],
+  results: Result[],
   claim: Claim,
 ): { pipelineId: string; when: boolean | string | undefined; all: Record<string, OutputValue> } {
   const parsed = parsePipeline(row.version.yaml)
@@ -137,18 +153,43 @@ function valuesOf(
     parameters: row.run.parameters as Record<string, OutputValue>,
   })
   // What a step left is JSON, as its processor's StepResult was.
-  const steps = Object.fromEntries(results.map(({ key, result }) => [key, (result ?? {}) as OutputValue]))
+  const steps = Object.fromEntries(
+    results.filter(({ parent }) => parent === null).map(({ key, result }) => [key, outputsOf(key, result, results)]),
+  )
   const failure = row.run.error
   return {
     pipelineId: pipelineName(parsed.pipeline, row.tenant.id, profile),
-    when: parsed.pipeline.steps.find((step) => step.step_id === claim.stepKey)?.when,
+    when: parsed.pipeline.steps.find((step) => step.step_id === (row.step.parentStep ?? claim.stepKey))?.when,
     all: {
       ...variables,
       steps,
+      ...(row.step.parentStep === null ? {} : itemValues(row.step)),
       ...(failure ? { failure: { step_id: failure.step, code: failure.code, message: failure.message } } : {}),
     },
   }
 }
+
+type Result = { key: string; result: Record<string, unknown> | null; parent: string | null }
+
+// A step that fanned out gives what its children put out as a list, in the order of their items.
+function outputsOf(key: string, result: Result['result'], results: Result[]): OutputValue {
+  const own = (result ?? {}) as Record<string, OutputValue>
+  const children = results.filter(({ parent }) => parent === key)
+  if (children.length === 0) return own
+  const items = children
+    .toSorted((a, b) => indexOf(a.key) - indexOf(b.key))
+    .map((child) => (child.result ?? {}) as OutputValue)
+  return { ...own, items }
+}
+
+const itemValues = (step: { stepKey: string; item: unknown }): Record<string, OutputValue> => ({
+  // Items come from a checked list or from what a step put out: JSON both.
+  item: step.item as OutputValue,
+  item_index: indexOf(step.stepKey),
+})
+
+// The key of a child is `<step>[<index>]`.
+const indexOf = (key: string): number => Number(/\[(\d+)\]$/.exec(key)?.[1] ?? 0)
 
 async function openCredential(
   tx: Tx,

@@ -23,6 +23,10 @@ export async function retryRun(
   if ('state' in answer && !('refused' in answer)) return wakeQueues(context, runId)
   if (answer.refused === 'NOT_FOUND')
     throw new AppError('NOT_FOUND', from === null ? 'There is no such run.' : 'There is no such run or step.')
+  if (answer.refused === 'GROUP_BUSY')
+    throw new AppError('CONFLICT', `The place of this run in its group is taken by ${answer.runId}.`, {
+      hint: 'Wait until that run has ended, or cancel it.',
+    })
   throw new AppError(
     'CONFLICT',
     `A run that is ${answer.state} cannot be retried${from === null ? '' : ' from there'}.`,

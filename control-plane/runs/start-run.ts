@@ -99,6 +99,10 @@ export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> 
   })
   if ('refused' in answer) {
     if (answer.refused === 'QUOTA_EXCEEDED') throw quotaExceeded(quotaRefusal.parse(answer))
+    if (answer.refused === 'GROUP_BUSY')
+      throw new AppError('CONFLICT', `The run ${answer.runId} has the place of this one in its group.`, {
+        hint: 'Wait until that run has ended; concurrency.on_conflict of the pipeline says that none waits for it.',
+      })
     throw new AppError('TENANT_NOT_ACTIVE', 'This tenant is not active.')
   }
   if (answer.conflict)

@@ -63,6 +63,10 @@ export const stepKeys = {
     .union([z.boolean(), z.string().min(1).max(500)])
     .optional()
     .describe('The step is passed over when this is false: a placeholder, or <left> <op> <right>.'),
+  for_each: z
+    .union([z.array(z.union([scalar, z.record(z.string(), scalar)])).max(1000), z.string().min(3).max(500)])
+    .optional()
+    .describe('A list, or the placeholder of one: the step is done once per {item}, up to 1,000 of them.'),
   timeout: duration.optional().describe('Longest time of one try; default 1h.'),
   retry: retryShape.optional().describe('How it is tried again.'),
   on_error: z.enum(['fail', 'continue']).optional().describe('Whether its failure fails the run.'),

@@ -20,7 +20,16 @@ export const stableNames: readonly BuiltInName[] = ['tenant_id', 'admin_email', 
 export const failureNames = ['step_id', 'message', 'code'] as const
 
 /** Names that no variable and no parameter may take. `date` alone may be a parameter: a run can be for another day. */
-export const reservedNames: readonly string[] = [...builtInNames, 'steps', 'failure', 'secret', 'credential', 'env']
+export const reservedNames: readonly string[] = [
+  ...builtInNames,
+  'steps',
+  'failure',
+  'item',
+  'item_index',
+  'secret',
+  'credential',
+  'env',
+]
 
 /** Form of the name of a variable, a parameter or a step; dots are left to `steps.<step_id>.<name>`. */
 export const namePattern = /^[a-z][a-z0-9_]{0,62}$/

@@ -52,10 +52,21 @@ function stepTexts(pipeline: Pipeline, catalog: Catalog, scope: Scope, report: R
     const inStep: Scope = { ...scope, step: { step, all, before } }
     const entry = catalog.find((candidate) => candidate.type === step.ps_type)
     const sql = entry ? sqlFields(entry.settings) : []
-    return Object.entries(step)
-      .filter(([key]) => key === 'when' || !Object.hasOwn(stepKeys, key))
-      .flatMap(([key, part]) => texts(part, ['steps', index, key], inStep, report, sql))
+    return [
+      ...listProblems(step, ['steps', index, 'for_each'], inStep, report),
+      ...Object.entries(step)
+        .filter(([key]) => key === 'when' || !Object.hasOwn(stepKeys, key))
+        .flatMap(([key, part]) => texts(part, ['steps', index, key], inStep, report, sql)),
+    ]
   })
+}
+
+function listProblems(step: PipelineStep, path: Path, scope: Scope, report: Reporter): Problem[] {
+  const { for_each: list, ...without } = step
+  const outside: Scope = { ...scope, ...(scope.step ? { step: { ...scope.step, step: without } } : {}) }
+  if (typeof list !== 'string' || wholePlaceholder(list)) return texts(list, path, outside, report)
+  const hint = 'Write a list, or "{steps.<step_id>.<name>}".'
+  return [report.at(path, 'BAD_VALUE', 'for_each: expected a list or one placeholder', { hint })]
 }
 
 // Walks the texts of one part of the file; those under a SQL path are judged by place as well.
@@ -140,6 +151,7 @@ function nameFault(placeholder: Placeholder, scope: Scope): Fault | undefined {
   const [first, second] = name.split('.')
   if (first === 'steps') return outputFault(placeholder, second, scope)
   if (first === 'failure') return failureFault(placeholder, second, scope)
+  if (first === 'item' || name === 'item_index') return itemFault(placeholder, scope)
   if (scope.names.has(name)) return undefined
   if (first === 'secret' || first === 'credential' || first === 'env') {
     const hint = 'A step names the credential that it opens: credential: <name>.'
@@ -169,6 +181,11 @@ function outputFault(placeholder: Placeholder, stepId: string | undefined, scope
   if (step.trigger === 'on_success' || placeholder.filters.some((filter) => filter.name === 'default')) return undefined
   const message = `"${raw}": the step may not have run when this one starts`
   return { code: 'UNKNOWN_VARIABLE', severity: 'warning', message, hint: 'Add "| default:…".' }
+}
+
+function itemFault({ raw }: Placeholder, scope: Scope): Fault | undefined {
+  if (scope.step?.step.for_each !== undefined) return undefined
+  return { code: 'UNKNOWN_VARIABLE', message: `"${raw}": only steps with for_each know an item` }
 }
 
 function failureFault(placeholder: Placeholder, name: string | undefined, scope: Scope): Fault | undefined {

@@ -137,9 +137,8 @@ function checkSchedule(pipeline: Pipeline, report: Reporter): Problem[] {
 function inertWarnings(pipeline: Pipeline, report: Reporter): Problem[] {
   const inert = {
     schedule: 'this version starts runs on demand only',
-    concurrency: 'this version does not hold the runs of a group apart',
   }
-  return (['schedule', 'concurrency'] as const)
+  return (['schedule'] as const)
     .filter((key) => pipeline[key] !== undefined)
     .map((key) =>
       report.at([key], 'NOT_IN_FORCE', `"${key}" is checked and has no effect: ${inert[key]}`, {

@@ -58,6 +58,7 @@ export function planRun(pipeline: Pipeline, catalog: Catalog = builtCatalog): Pl
     timeout_ms: timeoutMs(step, pipeline),
     allow_failure: (step.on_error ?? pipeline.defaults.on_error ?? 'fail') === 'continue',
     settings: stepSettings(step),
+    ...(step.for_each === undefined ? {} : { for_each: step.for_each }),
     ...(step.credential === undefined ? {} : { credential: step.credential }),
   }))
   return [

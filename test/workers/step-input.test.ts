@@ -29,7 +29,10 @@ const store = async (token: string, name: string, provider: 'sftp' | 'postgres')
 }
 
 // What the first step of a run is given, claimed as a worker claims it.
-async function inputOf(tenant: { id: string; token: string }, step: string): Promise<StepInput> {
+async function inputOf(
+  tenant: { id: string; token: string },
+  step: string,
+): Promise<Extract<StepInput, { job: unknown }> | undefined> {
   const yaml = `pipeline_id: p\nsteps:\n  - step_id: s\n${step.replaceAll(/^/gm, '    ')}`
   await plane.query(
     `mutation ($save: SavePipelineInput!, $run: RunPipelineInput!) {
@@ -45,7 +48,9 @@ async function inputOf(tenant: { id: string; token: string }, step: string): Pro
   })
   const [claim] = claims
   if (!claim) throw new Error('there was no step to claim')
-  return stepInput(plane.ports, claim)
+  const input = await stepInput(plane.ports, claim)
+  if (input && 'items' in input) throw new Error('the step fans out')
+  return input
 }
 
 const upload = 'ps_type: transfer.sftp_upload\nsource: { paths: [a.csv] }\ndestination: { directory: . }'

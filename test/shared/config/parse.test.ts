@@ -73,14 +73,26 @@ test('what looks like a placeholder and is none, and what may be absent, is a wa
   ])
 })
 
-test('a schedule and a concurrency group are warned of, for nothing acts on them yet', () => {
-  const text = `pipeline_id: p\nschedule: { cron: "0 2 * * *" }\nconcurrency: { group: billing }\nsteps:\n${step}`
+test('a schedule is warned of, for nothing acts on it yet', () => {
+  const text = `pipeline_id: p\nschedule: { cron: "0 2 * * *" }\nsteps:\n${step}`
   expect(linesOf(text)).toEqual([
     'configs/x.yml:2:1 warning NOT_IN_FORCE "schedule" is checked and has no effect: this version starts runs on demand only',
-    'configs/x.yml:3:1 warning NOT_IN_FORCE "concurrency" is checked and has no effect: this version does not hold the runs of a group apart',
   ])
   expect('pipeline' in parse(text)).toBe(true)
   expect(linesOf(`pipeline_id: p\nsteps:\n${step}`)).toEqual([])
+})
+
+test('an item stands in steps with for_each alone, and its list cannot speak of it', () => {
+  const each = (list: string, table: string): string => {
+    const listed = step.replace('table: t', `table: "${table}"`).replace(/ }$/, `, for_each: ${list} }`)
+    return `pipeline_id: p\nsteps:\n${listed}`
+  }
+  expect(linesOf(each('[x, y]', '{item}_{item_index}'))).toEqual([])
+  expect(linesOf(each('[{ name: x }]', '{item.name}'))).toEqual([])
+  expect(linesOf(each('["{item}"]', 't'))).toEqual([expect.stringContaining('only steps with for_each know an item')])
+  expect(linesOf(each('all files', 't'))).toEqual([expect.stringContaining('expected a list or one placeholder')])
+  const without = `pipeline_id: p\nsteps:\n${step.replace('table: t', 'table: "{item}"')}`
+  expect(linesOf(without)).toEqual([expect.stringContaining('only steps with for_each know an item')])
 })
 
 test('a problem in a block of SQL stands at its own line and column', () => {
