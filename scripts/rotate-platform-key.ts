@@ -3,10 +3,12 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { sql } from 'drizzle-orm'
 import { edgeEnv } from '../control-plane/env.ts'
-import { type Db, rowsOf, withTenant } from '../shared/db/db.ts'
+import { resignCheckpoint } from '../shared/audit-checkpoint.ts'
+import { type Db, rowsOf, type Tx, withTenant } from '../shared/db/db.ts'
 import { readEnv } from '../shared/env.ts'
 import { AppError } from '../shared/errors.ts'
 import { type PlatformKeys, secretBox } from '../shared/secrets/secret-box.ts'
+import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { standaloneEnv } from '../standalone/env.ts'
 import { lockFolder } from '../standalone/lock.ts'
 import { openPglite } from '../standalone/pglite.ts'
@@ -25,17 +27,20 @@ const help = `Wraps every tenant's data keys with a new platform key; no credent
 const tenantsPerRead = 500
 
 /**
- * Wraps with the current platform key every data key that another one wraps, a transaction for each tenant; safe to
+ * Wraps with the current platform key every data key that another one wraps and signs with it where audit logs begin, a transaction for each tenant; safe to
  * repeat and beside running work. Answers how many it wrapped. `db` may become tributary_ledger. Throws
  * SECRET_UNREADABLE when `keys` lacks one that is still in use.
  */
 export async function rewrapAllTenants(db: Db, keys: PlatformKeys): Promise<number> {
   const box = secretBox(keys)
+  const signing = signingKeys(keys)
   let wrapped = 0
   for (let after = ''; ;) {
     const tenants = await tenantsAfter(db, after)
-    for (const tenantId of tenants)
+    for (const tenantId of tenants) {
       wrapped += await withTenant(db, { tenantId, side: 'api' }, (tx) => box.rewrapTenantKeys(tx, tenantId))
+      await asLedger(db, (tx) => resignCheckpoint(tx, signing, tenantId))
+    }
     const last = tenants.at(-1)
     if (last === undefined) return wrapped
     after = last
@@ -73,13 +78,19 @@ function write(file: string, keys: PlatformKeys): void {
 
 // The one role that sees the names of all tenants; nobody logs in as it, the owner of the database may become it.
 function tenantsAfter(db: Db, after: string): Promise<string[]> {
-  return db.transaction(async (tx) => {
-    await tx.execute(sql`select set_config('role', 'tributary_ledger', true)`)
+  return asLedger(db, async (tx) => {
     const rows = await rowsOf<{ id: string }>(
       tx,
       sql`select id from app.tenant where id > ${after} order by id limit ${tenantsPerRead}`,
     )
     return rows.map(({ id }) => id)
+  })
+}
+
+function asLedger<T>(db: Db, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return db.transaction(async (tx) => {
+    await tx.execute(sql`select set_config('role', 'tributary_ledger', true)`)
+    return work(tx)
   })
 }
 

@@ -1,22 +1,22 @@
 import { hash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { z } from 'zod'
+import { edgeEnv } from '../control-plane/env.ts'
 import { isAnchor, type Witness } from '../shared/audit-anchor.ts'
 import { breakReasons } from '../shared/audit-chain.ts'
+import type { CheckpointKeys } from '../shared/audit-checkpoint.ts'
+import { compareWitnesses, type Seen, tenantIds } from '../shared/audit-sweep.ts'
 import { type Verified, verifyAudit } from '../shared/audit-verify.ts'
 import type { Db } from '../shared/db/db.ts'
-import {
-  anchorFiles,
-  readAnchorKey,
-  readWitnesses,
-  type TenantHead,
-  tenantHeads,
-  writeAnchors,
-} from '../standalone/audit-anchors.ts'
+import { readEnv } from '../shared/env.ts'
+import type { PlatformKeys } from '../shared/secrets/secret-box.ts'
+import { signingKeys } from '../shared/secrets/signing-keys.ts'
+import { anchorFiles, readAnchorKey, readWitnesses, writeAnchors } from '../standalone/audit-anchors.ts'
 import { lockFolder } from '../standalone/lock.ts'
 import { openPglite } from '../standalone/pglite.ts'
-import { migrationsFolder } from '../standalone/ports.ts'
+import { keyFile, migrationsFolder, platformKeysFile } from '../standalone/ports.ts'
 import { openPg } from '../workers/db/pg.ts'
 
 const help = `Verifies the audit logs of a deployment: recomputes every hash outside the database.
@@ -29,6 +29,9 @@ const help = `Verifies the audit logs of a deployment: recomputes every hash out
     --public-key <file>   the key of the anchors, a JSON Web Key; needed with --anchors
     --anchor <file>       appends a signed head of every good log
     --signing-key <file>  signs them, a JSON Web Key; needed with --anchor
+    --checkpoint-keys <file>  public keys of the platform, for logs that were cut: {"<id>": JSON Web Key}. Default: those of
+                          the folder, or of PLATFORM_KEYS in the environment
+    --print-checkpoint-keys   prints that file for auditors and ends
 
 Exit code: 0 good; 1 broken, with the first bad number; 2 not what a witness or an anchor saw; 3 could not be read.
 `
@@ -45,6 +48,8 @@ const options = {
   'public-key': { type: 'string' },
   anchor: { type: 'string' },
   'signing-key': { type: 'string' },
+  'checkpoint-keys': { type: 'string' },
+  'print-checkpoint-keys': { type: 'boolean' },
   help: { type: 'boolean' },
 } as const
 type Asked = ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
@@ -58,10 +63,13 @@ export async function run(args: string[], print: (line: string) => void): Promis
       return exitCodes.good
     }
     const asked = withFolderAnchors(values)
-    const witnesses = await allWitnesses(asked)
+    if (asked['print-checkpoint-keys']) {
+      print(JSON.stringify(await publicKeys(asked)))
+      return exitCodes.good
+    }
     const opened = await openDatabase(asked)
     try {
-      return await verifyAll(opened.db, asked, witnesses, print)
+      return await verifyAll(opened.db, asked, print)
     } finally {
       await opened.close()
     }
@@ -71,24 +79,29 @@ export async function run(args: string[], print: (line: string) => void): Promis
   }
 }
 
-async function verifyAll(db: Db, asked: Asked, witnesses: Witness[], print: (line: string) => void): Promise<number> {
-  const known = await tenantHeads(db)
-  // A tenant that only a witness knows has lost its log, and itself.
-  const gone = witnesses.filter(({ tenantId }) => !known.some((one) => one.tenantId === tenantId))
-  const all: TenantHead[] = [
-    ...known,
-    ...[...new Set(gone.map(({ tenantId }) => tenantId))].map((tenantId) => ({ tenantId, head: undefined })),
-  ]
-  const wanted = all.filter(({ tenantId }) => asked.tenant === undefined || tenantId === asked.tenant)
-  if (wanted.length === 0) throw new Error(`there is no tenant ${asked.tenant ?? ''}`)
+async function verifyAll(db: Db, asked: Asked, print: (line: string) => void): Promise<number> {
+  const { tenant } = asked
+  const seen: Seen = new Map()
+  for (const witnesses of allWitnesses(asked)) await compareWitnesses(db, 'worker', witnesses, seen)
+  const keys = checkpointKeysOf(asked)
   const codes = new Set<number>()
-  for (const { tenantId } of wanted) {
-    const own = witnesses.filter((witness) => witness.tenantId === tenantId)
-    const verified = await verifyAudit(db, { tenantId, side: 'worker', witnesses: own, digest: sha256 })
-    codes.add(codeOf(verified))
-    print(lineOf(tenantId, verified, own.length))
+  const one = async (tenantId: string): Promise<void> => {
+    const { count = 0, lost } = seen.get(tenantId) ?? {}
+    seen.delete(tenantId)
+    const verified = await verifyAudit(db, { tenantId, side: 'worker', keys, digest: sha256 })
+    const found: Verified =
+      lost === undefined || verified.broken
+        ? verified
+        : { ...verified, broken: { seq: lost, reason: 'WITNESS_MISMATCH' } }
+    codes.add(codeOf(found))
+    print(lineOf(tenantId, found, count))
   }
-  const code = [exitCodes.broken, exitCodes.witness].find((one) => codes.has(one)) ?? exitCodes.good
+  for await (const tenantId of tenantIds(db, 'worker'))
+    if (tenant === undefined || tenant === tenantId) await one(tenantId)
+  // A tenant that only a witness knows has lost its log, and itself.
+  for (const tenantId of seen.keys()) if (tenant === undefined || tenant === tenantId) await one(tenantId)
+  if (codes.size === 0) throw new Error(`there is no tenant ${tenant ?? ''}`)
+  const code = [exitCodes.broken, exitCodes.witness].find((each) => codes.has(each)) ?? exitCodes.good
   if (code === exitCodes.good && asked.anchor !== undefined) {
     if (asked['signing-key'] === undefined) throw new Error('--anchor needs --signing-key')
     const written = await writeAnchors(db, asked.anchor, readAnchorKey(asked['signing-key']), new Date())
@@ -104,22 +117,58 @@ function codeOf({ broken }: Verified): number {
   return broken.reason === 'WITNESS_MISMATCH' ? exitCodes.witness : exitCodes.broken
 }
 
-function lineOf(tenantId: string, { rows, last, broken }: Verified, witnesses: number): string {
-  if (!broken) return `good    ${tenantId}  ${rows} rows, ${witnesses} witnesses, head ${last.seq} ${last.hash}`
+function lineOf(tenantId: string, { rows, cut, last, broken }: Verified, witnesses: number): string {
+  const from = cut > 0 ? ` from ${cut + 1} on` : ''
+  if (!broken) return `good    ${tenantId}  ${rows} rows${from}, ${witnesses} witnesses, head ${last.seq} ${last.hash}`
   return `BROKEN  ${tenantId}  at ${broken.seq}: ${broken.reason}. ${breakReasons[broken.reason]}`
 }
 
-async function allWitnesses(asked: Asked): Promise<Witness[]> {
-  const plain = asked.witness === undefined ? [] : await readWitnesses(asked.witness)
-  if (asked.anchors === undefined) return plain
+function* allWitnesses(asked: Asked): Generator<AsyncIterable<Witness>> {
+  if (asked.witness !== undefined) yield readWitnesses(asked.witness)
+  if (asked.anchors === undefined) return
   if (asked['public-key'] === undefined) throw new Error('--anchors needs --public-key')
-  const key = readAnchorKey(asked['public-key'])
-  const anchors = await readWitnesses(asked.anchors)
-  for (const [index, anchor] of anchors.entries())
-    if (!(await isAnchor(key, anchor)))
-      throw new Error(`line ${index + 1} of ${asked.anchors} is not signed by the key`)
-  return [...plain, ...anchors]
+  yield readAnchors(asked.anchors, readAnchorKey(asked['public-key']))
 }
+
+async function* readAnchors(file: string, key: JsonWebKey): AsyncGenerator<Witness> {
+  let line = 0
+  for await (const anchor of readWitnesses(file)) {
+    line++
+    if (!(await isAnchor(key, anchor))) throw new Error(`line ${line} of ${file} is not signed by the key`)
+    yield anchor
+  }
+}
+
+// Only a log that was cut needs them.
+function checkpointKeysOf(asked: Asked): CheckpointKeys {
+  let known: Promise<Record<string, JsonWebKey>> | undefined
+  return async (id) => {
+    const keys = await (known ??= publicKeys(asked))
+    return Object.hasOwn(keys, id) ? keys[id] : undefined
+  }
+}
+
+async function publicKeys({ 'data-dir': folder, 'checkpoint-keys': file }: Asked): Promise<Record<string, JsonWebKey>> {
+  if (file !== undefined) return keysShape.parse(JSON.parse(readFileSync(file, 'utf8')))
+  const platform = platformKeysOf(folder)
+  const signing = signingKeys(platform)
+  const pairs = Object.keys(platform.keys).map(
+    async (id) => [id, (await signing.findPair(id))?.publicKey ?? {}] as const,
+  )
+  return Object.fromEntries(await Promise.all(pairs))
+}
+
+function platformKeysOf(folder: string | undefined): PlatformKeys {
+  if (folder !== undefined) return keyFile.parse(JSON.parse(readFileSync(platformKeysFile(folder), 'utf8')))
+  const { PLATFORM_KEYS } = process.env
+  if (!PLATFORM_KEYS) throw new Error('a log was cut: name --checkpoint-keys, or give PLATFORM_KEYS')
+  return readEnv(edgeEnv.pick({ PLATFORM_KEYS: true }), process.env).PLATFORM_KEYS
+}
+
+const keysShape = z.record(
+  z.string(),
+  z.looseObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: z.string() }),
+)
 
 // A data folder has anchors of its own, unless others are named.
 function withFolderAnchors(asked: Asked): Asked {

@@ -67,6 +67,21 @@ export async function readCheckpoint(tx: Tx, tenantId: string): Promise<Checkpoi
   return row && { ...row, tenantId, seq: Number(row.seq) }
 }
 
+/**
+ * Signs the newest checkpoint of a tenant with the current key when another one of the platform signed it; one that none
+ * did stays as it is, to be found. False when there was nothing to do. The transaction is one of tributary_ledger.
+ */
+export async function resignCheckpoint(tx: Tx, signing: SigningKeys, tenantId: string): Promise<boolean> {
+  const found = await readCheckpoint(tx, tenantId)
+  const { id } = await signing.currentPair()
+  if (!found || found.keyId === id || !(await isSigned(checkpointKeys(signing), found))) return false
+  const { seq, keyId, signature } = await signCheckpoint(signing, found)
+  await tx.execute(
+    sql`update app.audit_checkpoint set key_id = ${keyId}, signature = ${signature} where tenant_id = ${tenantId} and seq = ${seq}`,
+  )
+  return true
+}
+
 function bytesOf({ tenantId, seq, hash, cutAt, keyId }: Omit<Checkpoint, 'signature'>): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(fieldsText(['tributary.checkpoint.1', tenantId, `${seq}`, hash, cutAt, keyId]))
 }

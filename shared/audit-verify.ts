@@ -77,8 +77,8 @@ async function verifyOnce(db: Db, options: VerifyOptions): Promise<Verified> {
   })
 
   if (checkpoint && !(keys && (await isSigned(keys, checkpoint)))) return broken(cut, 'CHECKPOINT_FORGED')
-  const kept = [...witnesses, after].filter(({ seq }) => seq > 0)
-  const lost = await read((tx) => firstLost(tx, tenantId, kept, start))
+  const kept = [...witnesses, after]
+  const lost = await read((tx) => lostWitness(tx, tenantId, kept))
   // What follows a place that is not there says nothing.
   if (lost !== undefined && lost === after.seq) return broken(lost, 'WITNESS_MISMATCH')
   const end = Math.min(head.seq, options.to ?? Infinity)
@@ -118,13 +118,20 @@ async function auditRows(tx: Tx, tenantId: string, after: number, to: number): P
   return rows.map((row) => ({ ...row, seq: Number(row.seq) }))
 }
 
-// Of what was cut only the last row can still be compared.
-async function firstLost(tx: Tx, tenantId: string, kept: readonly Link[], start: Link): Promise<number | undefined> {
-  if (kept.length === 0) return undefined
+/**
+ * The least number at which the log is not what one of `kept` saw; undefined when it holds them all. Of what was cut only
+ * the last entry can still be compared.
+ */
+export async function lostWitness(tx: Tx, tenantId: string, kept: readonly Link[]): Promise<number | undefined> {
+  const above = kept.filter(({ seq }) => seq > 0)
+  if (above.length === 0) return undefined
   const [row] = await rowsOf<{ seq: string | null }>(
     tx,
-    sql`select min(w.seq)::text as seq from jsonb_to_recordset(${JSON.stringify(kept)}::jsonb) w (seq bigint, hash text)
-        where w.seq >= ${start.seq} and (w.seq, w.hash) <> (${start.seq}, ${start.hash})
+    sql`with start as (
+          select coalesce(max(c.seq), 0) as seq, (array_agg(c.hash order by c.seq desc))[1] as hash
+          from app.audit_checkpoint c where c.tenant_id = ${tenantId})
+        select min(w.seq)::text as seq from jsonb_to_recordset(${JSON.stringify(above)}::jsonb) w (seq bigint, hash text), start s
+        where w.seq >= s.seq and not (w.seq = s.seq and w.hash = s.hash)
           and not exists (select from app.audit_event e where e.tenant_id = ${tenantId} and e.seq = w.seq and e.hash = w.hash)`,
   )
   return row?.seq == null ? undefined : Number(row.seq)

@@ -67,13 +67,10 @@ export async function writeAnchors(
   return moved.length
 }
 
-/** The lines of a file of witnesses or anchors. Throws when one is neither. */
-export async function readWitnesses(file: string): Promise<Witness[]> {
-  const witnesses: Witness[] = []
+/** The lines of a file of witnesses or anchors, one by one. Throws at one that is neither. */
+export async function* readWitnesses(file: string): AsyncGenerator<Witness> {
   const handle = await open(file)
-  for await (const line of handle.readLines())
-    if (line.trim() !== '') witnesses.push(witnessShape.parse(JSON.parse(line)))
-  return witnesses
+  for await (const line of handle.readLines()) if (line.trim() !== '') yield witnessShape.parse(JSON.parse(line))
 }
 
 /** A key of a file that holds it as a JSON Web Key. */

@@ -5,6 +5,7 @@ import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { claimSteps, seeWorker, tick } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
+import { keepAudits } from './keep-audit.ts'
 import { runStep } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
 
@@ -24,6 +25,8 @@ export type WorkerOptions = {
   heartbeatMs?: number
   /** How often it looks without being woken, and does the ledger's housekeeping. */
   pollMs?: number
+  /** How often old entries of audit logs are cut and counted refusals written. Default a minute. */
+  auditMs?: number
 }
 
 /** A running worker. */
@@ -44,6 +47,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     leaseMs = 30_000,
     heartbeatMs = 1_000,
     pollMs = 1_000,
+    auditMs = 60_000,
   } = options
   const pool = processPool()
   const running = new Set<Promise<void>>()
@@ -121,6 +125,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   }
 
   const looping = loop()
+  const keeping = keepAudits(ports, auditMs, stopping.signal)
   return {
     id,
     pool,
@@ -128,6 +133,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       stopping.abort()
       listening[Symbol.dispose]()
       await looping
+      await keeping
       const grace = new AbortController()
       await Promise.race([Promise.all(running), ports.clock.sleep(graceMs, grace.signal)])
       grace.abort()

@@ -1,8 +1,11 @@
 import { breakReasons } from '../../shared/audit-chain.ts'
+import type { Checkpoint } from '../../shared/audit-checkpoint.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
+import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
 import { type AuditRow, listAudit } from './list-audit.ts'
 import { readPersonal } from './read-personal.ts'
+import { readRetention, type Retention, retentionDays, setRetention } from './retention.ts'
 import { type Head, readAuditHead, type Verification, verifyAuditLog } from './verify-audit-log.ts'
 
 const AuditEvent = builder.objectRef<AuditRow>('AuditEvent').implement({
@@ -50,7 +53,7 @@ const AuditFilter = builder.inputType('AuditFilter', {
 
 const AuditHead = builder.objectRef<Head>('AuditHead').implement({
   description: 'A place in the audit log. Kept elsewhere, it witnesses every entry up to it.',
-  authScopes: { scope: 'audit:read' },
+  authScopes: { scope: ['audit:read', 'platform:audit'] },
   fields: (t) => ({
     tenantId: t.exposeString('tenantId', { description: 'Whose log.' }),
     seq: t.field({
@@ -69,10 +72,15 @@ const AuditBreak = builder.enumType('AuditBreak', {
 
 const AuditVerification = builder.objectRef<Verification>('AuditVerification').implement({
   description: 'What a verification of the audit log found.',
-  authScopes: { scope: 'audit:read' },
+  authScopes: { scope: ['audit:read', 'platform:audit'] },
   fields: (t) => ({
     ok: t.exposeBoolean('ok', { description: 'Whether every entry that was looked at is what was written.' }),
     rows: t.exposeInt('rows', { description: 'How many entries were found good.' }),
+    cut: t.field({
+      type: 'BigInt',
+      description: 'The number up to which old entries were cut under a signed checkpoint; 0 without a cut.',
+      resolve: (found) => found.cut,
+    }),
     isWhole: t.exposeBoolean('isWhole', {
       description: 'False when there are more entries than one request verifies: go on with `after: last`.',
     }),
@@ -91,6 +99,58 @@ const AuditVerification = builder.objectRef<Verification>('AuditVerification').i
     }),
   }),
 })
+
+const AuditCheckpoint = builder.objectRef<Checkpoint>('AuditCheckpoint').implement({
+  description: 'The last entry that was cut from a log, signed by the platform: what is left goes on after it.',
+  authScopes: { scope: 'audit:read' },
+  fields: (t) => ({
+    seq: t.field({ type: 'BigInt', description: 'Number of the entry.', resolve: (row) => row.seq }),
+    hash: t.exposeString('hash', { description: 'Hash of the entry.' }),
+    cutAt: t.exposeString('cutAt', { description: 'When, in UTC to the microsecond, as it is signed.' }),
+    keyId: t.exposeString('keyId', { description: 'Which key of the platform signed it.' }),
+    signature: t.exposeString('signature', { description: 'Ed25519, hexadecimal.' }),
+  }),
+})
+
+const AuditRetention = builder.objectRef<Retention>('AuditRetention').implement({
+  description: 'How long the audit log is kept.',
+  authScopes: { scope: ['audit:read', 'platform:admin'] },
+  fields: (t) => ({
+    tenantId: t.exposeID('tenantId', { description: 'Whose log.' }),
+    days: t.exposeInt('days', { description: 'Entries that are older are cut, once a day.' }),
+    legalHold: t.exposeBoolean('legalHold', { description: 'While true nothing is cut.' }),
+    checkpoint: t.field({
+      type: AuditCheckpoint,
+      nullable: true,
+      description: 'Where the log begins since it was last cut.',
+      resolve: (row) => row.checkpoint,
+    }),
+  }),
+})
+
+const SetAuditRetentionInput = builder.inputType('SetAuditRetentionInput', {
+  description: 'How long to keep the audit log of a tenant; what is absent stays.',
+  fields: (t) => ({
+    tenantId: t.id({ required: true, description: 'Which tenant.' }),
+    days: t.int({ description: `Days, ${retentionDays.min} to ${retentionDays.max}.` }),
+    legalHold: t.boolean({ description: 'Whether to keep everything until further notice.' }),
+  }),
+})
+
+const SetAuditRetentionPayload = builder
+  .objectRef<{ retention?: Retention; errors: Refusal[] }>('SetAuditRetentionPayload')
+  .implement({
+    description: 'The retention as it stands now.',
+    fields: (t) => ({
+      retention: t.field({
+        type: AuditRetention,
+        nullable: true,
+        description: 'The retention.',
+        resolve: (row) => row.retention,
+      }),
+      errors: t.field({ type: [UserError], description: 'Why it was refused.', resolve: ({ errors }) => errors }),
+    }),
+  })
 
 const AuditLink = builder.inputType('AuditLink', {
   description: 'A place in the audit log, as `auditHead` gave it.',
@@ -120,6 +180,17 @@ builder.queryFields((t) => ({
     },
     resolve: (_root, { after }, context) => verifyAuditLog(context, after ?? undefined),
   }),
+  auditRetention: t.field({
+    type: AuditRetention,
+    description: 'How long the audit log is kept, and where it begins since it was last cut.',
+    authScopes: { scope: 'audit:read' },
+    args: {
+      tenantId: t.arg.id({
+        description: 'Whose; default: that of the tenant of the key. Another is for auditors of the platform.',
+      }),
+    },
+    resolve: (_root, { tenantId }, context) => readRetention(context, tenantId),
+  }),
   auditLog: t.field({
     type: AuditEventConnection,
     description: 'What was done in the tenant, newest first.',
@@ -132,5 +203,16 @@ builder.queryFields((t) => ({
       }),
     },
     resolve: (_root, { filter, tenantId, ...args }, context) => listAudit(context, args, filter ?? {}, tenantId),
+  }),
+}))
+
+builder.mutationFields((t) => ({
+  setAuditRetention: t.field({
+    type: SetAuditRetentionPayload,
+    description: 'Says how long a tenant’s audit log is kept, or holds all of it. For the platform.',
+    authScopes: { scope: 'platform:admin' },
+    args: { input: t.arg({ type: SetAuditRetentionInput, required: true, description: 'The tenant and the time.' }) },
+    resolve: (_root, { input: { tenantId, ...given } }, context) =>
+      answer(async () => ({ retention: await setRetention(context, tenantId, given) })),
   }),
 }))

@@ -1,5 +1,6 @@
 import { breakReasons, type Link } from '../../shared/audit-chain.ts'
-import { auditHead, verifyAudit } from '../../shared/audit-verify.ts'
+import { checkpointKeys } from '../../shared/audit-checkpoint.ts'
+import { auditHead, type Verified, verifyAudit } from '../../shared/audit-verify.ts'
 import { AppError } from '../../shared/errors.ts'
 import { authOf, type Context, inTenant } from '../context.ts'
 
@@ -10,6 +11,8 @@ export type Head = Link & { tenantId: string }
 export type Verification = {
   ok: boolean
   rows: number
+  /** The last number that was cut. */
+  cut: number
   isWhole: boolean
   last: Head
   firstBrokenSeq: number | null
@@ -25,10 +28,16 @@ export async function verifyAuditLog(context: Context, after: Link | undefined):
   if (after && !(Number.isSafeInteger(after.seq) && after.seq >= 0 && /^[0-9a-f]{64}$/.test(after.hash)))
     throw new AppError('BAD_INPUT', 'after must be a link as auditHead gives it.')
   const { ports, signal } = context
-  const { rows, isWhole, last, broken } = await verifyAudit(ports.db, { tenantId, side: 'api', after, rowsMax, signal })
+  const keys = checkpointKeys(ports.signing)
+  return verificationOf(tenantId, await verifyAudit(ports.db, { tenantId, side: 'api', after, rowsMax, keys, signal }))
+}
+
+/** What was found, as the API says it. */
+export function verificationOf(tenantId: string, { rows, cut, isWhole, last, broken }: Verified): Verification {
   return {
     ok: broken === undefined,
     rows,
+    cut,
     isWhole,
     last: { tenantId, ...last },
     firstBrokenSeq: broken?.seq ?? null,

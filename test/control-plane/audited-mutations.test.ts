@@ -76,6 +76,7 @@ const cases: Case[] = [
   { name: 'cancelRun', input: () => ({ id: made['run'] }) },
   { name: 'retryRun', input: () => ({ id: made['run'] }) },
   { name: 'suspendTenant', platform: true, input: () => ({ tenantId: 'guru_1' }) },
+  { name: 'setAuditRetention', platform: true, input: () => ({ tenantId: 'guru_1', legalHold: true }) },
   { name: 'resumeTenant', platform: true, input: () => ({ tenantId: 'guru_1' }) },
   { name: 'offboardTenant', platform: true, worker: 'succeeds', input: () => ({ tenantId: 'guru_1' }) },
 ]

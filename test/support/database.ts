@@ -117,3 +117,11 @@ export async function passed(
       where tenant_id = ${claim.tenantId} and run_id = ${claim.runId} and step_key = ${claim.stepKey}`)
   })
 }
+
+/** An entry that was written so many days ago: in the chain as any other, but nobody of the product can date one. */
+export const agedEntry = async (db: Db, tenantId: string, days: number): Promise<void> => {
+  await db.execute(
+    sql`insert into app.audit_draft (tenant_id, id, at, actor, action, target)
+        values (${tenantId}, ${`aud_${randomBytes(8).toString('hex')}`}, now() - ${days} * interval '1 day', 'key:old', 'thing.done', 'x')`,
+  )
+}
