@@ -1,6 +1,6 @@
 import { type Problem, type ProblemCode, problemCodes } from '../../shared/config/problems.ts'
 import { AppError, type ErrorCode, errorCodes, type RefusalFigures } from '../../shared/errors.ts'
-import { quotaError } from './quota-error.ts'
+import { quotaError } from '../../shared/quota-error.ts'
 import { builder } from './builder.ts'
 
 /** A refusal that the caller can act on: an item of `errors` in a mutation's payload. */

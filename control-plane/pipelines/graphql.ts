@@ -1,13 +1,13 @@
+import { findPipeline } from '../../shared/pipelines/find-pipeline.ts'
+import { type Template as TemplateRow, tenantTemplates } from '../../shared/pipelines/templates.ts'
 import type { PlannedStep } from '../../shared/runs/plan.ts'
 import { inTenant } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { QueueType, StepTrigger } from '../graphql/enums.ts'
 import { pageArgs, readPage } from '../graphql/page.ts'
 import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
-import { findPipeline } from './find-pipeline.ts'
 import { currentText, listPipelines, type PipelineRow } from './list-pipelines.ts'
 import { savePipeline } from './save-pipeline.ts'
-import { type Template as TemplateRow, tenantTemplates } from './templates.ts'
 import { validatePipeline } from './validate-pipeline.ts'
 
 const PipelineOrigin = builder.enumType('PipelineOrigin', {

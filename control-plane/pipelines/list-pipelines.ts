@@ -1,9 +1,9 @@
 import { and, asc, eq, gt, inArray } from 'drizzle-orm'
 import { pipeline, pipelineVersion } from '../../schema/tables/index.ts'
+import { type CurrentPipeline } from '../../shared/pipelines/find-pipeline.ts'
 import { authOf, type Context, inTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
-import { type CurrentPipeline } from './find-pipeline.ts'
 
 /** A pipeline without its text, which is read only when asked for. */
 export type PipelineRow = typeof pipeline.$inferSelect

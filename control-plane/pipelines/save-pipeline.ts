@@ -1,10 +1,10 @@
 import { parsePipeline } from '../../shared/config/parse.ts'
 import type { Problem } from '../../shared/config/problems.ts'
 import { AppError } from '../../shared/errors.ts'
+import { type CurrentPipeline, findPipeline } from '../../shared/pipelines/find-pipeline.ts'
+import { storeVersion } from '../../shared/pipelines/store-version.ts'
+import { isSystemPath } from '../../shared/pipelines/templates.ts'
 import { type Context, inTenant } from '../context.ts'
-import { type CurrentPipeline, findPipeline } from './find-pipeline.ts'
-import { storeVersion } from './store-version.ts'
-import { isSystemPath } from './templates.ts'
 
 /** What became of a text: the pipeline with it, or everything that is wrong with it. */
 export type Saved = { pipeline: CurrentPipeline; created: boolean; warnings: Problem[] } | { problems: Problem[] }

@@ -1,7 +1,7 @@
 import { AppError } from '../../shared/errors.ts'
+import { quotaExceeded, quotaRefusal } from '../../shared/quota-error.ts'
 import { refusedRetry, retryRun as retryInLedger } from '../../shared/runs/ledger.ts'
 import { type Context, inTenant } from '../context.ts'
-import { quotaExceeded, quotaRefusal } from '../graphql/quota-error.ts'
 import { wakeQueues } from './wake-queues.ts'
 
 /**

@@ -1,16 +1,6 @@
-import { parsePipeline } from '../../shared/config/parse.ts'
-import type { Problem } from '../../shared/config/problems.ts'
-import type { Tx } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
-import { newId } from '../../shared/ids.ts'
-import { startRun as startInLedger } from '../../shared/runs/ledger.ts'
-import { parameterValues } from '../../shared/runs/parameters.ts'
-import { planRun, runTimeoutMs } from '../../shared/runs/plan.ts'
+import { type Started, startInTransaction } from '../../shared/runs/start-in-transaction.ts'
 import { type Context, inTenant } from '../context.ts'
-import { readSurroundings } from '../environments/read-surroundings.ts'
-import { quotaExceeded, quotaRefusal } from '../graphql/quota-error.ts'
-import { sourceOf } from '../pipelines/find-pipeline.ts'
-import { refuseWithoutFeature } from '../tenants/features.ts'
 import { wakeQueues } from './wake-queues.ts'
 
 /** What a caller wants to run. */
@@ -21,8 +11,6 @@ export type RunRequest = {
   idempotencyKey?: string | null | undefined
   environment?: string | null | undefined
 }
-/** The run, or what keeps it from starting. `created` is false for a repeat of the idempotency key. */
-export type Started = { runId: string; created: boolean } | { problems: Problem[] }
 
 /**
  * Starts a run of the tenant's pipeline of this path, or of a template, and wakes the queues of its first steps. Pipeline
@@ -51,65 +39,6 @@ export async function startRun(context: Context, request: RunRequest): Promise<S
   )
   if ('runId' in started && started.created) wakeQueues(context, started.runId)
   return started
-}
-
-/** What the platform's own pipelines are run for; only these may run them. */
-export type SystemTrigger = 'provision' | 'check' | 'activate' | 'offboard'
-
-/** A run to start in the caller's transaction. */
-export type NewRun = {
-  tenantId: string
-  actor: string
-  requestId: string
-  path: string
-  trigger: 'manual' | SystemTrigger
-  parameters: Record<string, unknown>
-  idempotencyKey: string | null
-  inputHash: string | null
-  /** The credential that every step opens, whatever the file says. */
-  credential?: string
-  /** The tenant's environment whose values it takes. */
-  environment?: string | null
-}
-
-/** The part of `startRun` that is one transaction; the caller wakes the queues after it. */
-export async function startInTransaction(tx: Tx, run: NewRun): Promise<Started> {
-  const { credential } = run
-  const source = await sourceOf(tx, { ...run, isSystem: run.trigger !== 'manual' })
-  const parsed = parsePipeline(source.yaml, { file: `${run.path}.yml` })
-  if ('problems' in parsed) return parsed
-  const steps = planRun(parsed.pipeline)
-  await refuseWithoutFeature(tx, run.tenantId, steps)
-  const surroundings = await readSurroundings(tx, run.tenantId, run.environment ?? null)
-  const parameters = parameterValues(parsed.pipeline, { ...surroundings.valuesFor(parsed.pipeline), ...run.parameters })
-  const pipeline = await source.keep(tx)
-  const answer = await startInLedger(tx, {
-    runId: newId('run'),
-    pipelineId: pipeline.id,
-    pipelineVersion: pipeline.version,
-    trigger: run.trigger,
-    idempotencyKey: run.idempotencyKey,
-    inputHash: run.inputHash,
-    parameters,
-    timeoutMs: runTimeoutMs(parsed.pipeline),
-    requestedBy: run.actor,
-    requestId: run.requestId,
-    steps: steps.map((step) => (credential === undefined ? surroundings.stepIn(step) : { ...step, credential })),
-    environment: run.environment ?? null,
-  })
-  if ('refused' in answer) {
-    if (answer.refused === 'QUOTA_EXCEEDED') throw quotaExceeded(quotaRefusal.parse(answer))
-    if (answer.refused === 'GROUP_BUSY')
-      throw new AppError('CONFLICT', `The run ${answer.runId} has the place of this one in its group.`, {
-        hint: 'Wait until that run has ended; concurrency.on_conflict of the pipeline says that none waits for it.',
-      })
-    throw new AppError('TENANT_NOT_ACTIVE', 'This tenant is not active.')
-  }
-  if (answer.conflict)
-    throw new AppError('IDEMPOTENCY_KEY_REUSED', 'This idempotency key belongs to a run with another input.', {
-      place: { path: 'idempotencyKey' },
-    })
-  return { runId: answer.runId, created: answer.created }
 }
 
 function parametersOf({ parameters, date }: RunRequest): Record<string, unknown> {

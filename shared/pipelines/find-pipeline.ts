@@ -1,7 +1,7 @@
 import { and, eq } from 'drizzle-orm'
 import { pipeline, pipelineVersion } from '../../schema/tables/index.ts'
-import type { Tx } from '../../shared/db/db.ts'
-import { AppError } from '../../shared/errors.ts'
+import type { Tx } from '../db/db.ts'
+import { AppError } from '../errors.ts'
 import { storeVersion } from './store-version.ts'
 import { isSystemPath, templateOf } from './templates.ts'
 
@@ -34,7 +34,7 @@ export type Source = { yaml: string; keep(tx: Tx): Promise<{ id: string; version
  */
 export async function sourceOf(
   tx: Tx,
-  by: { tenantId: string; path: string; actor: string; requestId: string; isSystem?: boolean },
+  by: { tenantId: string; path: string; actor: string; requestId: string | null; isSystem?: boolean },
 ): Promise<Source> {
   const found = await findPipeline(tx, by.tenantId, by.path)
   const asItIs = (of: CurrentPipeline): Source => ({

@@ -1,10 +1,10 @@
 import { and, eq } from 'drizzle-orm'
 import type { Pipeline } from '../../schema/config/pipeline.ts'
 import { tenantEnvironment } from '../../schema/tables/index.ts'
-import { catalog } from '../../shared/config/catalog.ts'
-import type { Tx } from '../../shared/db/db.ts'
-import { AppError } from '../../shared/errors.ts'
-import type { PlannedStep } from '../../shared/runs/plan.ts'
+import { catalog } from '../config/catalog.ts'
+import type { Tx } from '../db/db.ts'
+import { AppError } from '../errors.ts'
+import type { PlannedStep } from './plan.ts'
 
 /** What an environment puts in the place of what a pipeline says. */
 export type Surroundings = {

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { type Quota, quotas } from '../../schema/config/quotas.ts'
-import { AppError } from '../../shared/errors.ts'
+import { type Quota, quotas } from '../schema/config/quotas.ts'
+import { AppError } from './errors.ts'
 
 /** A refusal as the ledger and the counters of the database give it. */
 export const quotaRefusal = z.object({

@@ -1,8 +1,8 @@
 import { and, eq, sql } from 'drizzle-orm'
 import { pipeline, pipelineVersion } from '../../schema/tables/index.ts'
-import { audit } from '../../shared/audit.ts'
-import type { Tx } from '../../shared/db/db.ts'
-import { newId } from '../../shared/ids.ts'
+import { audit } from '../audit.ts'
+import type { Tx } from '../db/db.ts'
+import { newId } from '../ids.ts'
 
 /** A text for a path, and who brings it. */
 export type NewVersion = {
@@ -12,7 +12,7 @@ export type NewVersion = {
   yaml: string
   sha256: string
   actor: string
-  requestId: string
+  requestId: string | null
 }
 
 /**
@@ -58,7 +58,7 @@ export async function storeVersion(
     actor,
     action: 'pipeline.saved',
     target: row.id,
-    requestId: given.requestId,
+    requestId: given.requestId ?? undefined,
     details: { path, version, origin, sha256 },
   })
   return { pipelineId: row.id, version, origin, created: true }

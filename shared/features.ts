@@ -1,8 +1,8 @@
 import { eq } from 'drizzle-orm'
-import { type Feature, featureOfProcessor, features, isOn } from '../../schema/config/features.ts'
-import { tenant } from '../../schema/tables/index.ts'
-import type { Tx } from '../../shared/db/db.ts'
-import { AppError } from '../../shared/errors.ts'
+import { type Feature, featureOfProcessor, features, isOn } from '../schema/config/features.ts'
+import { tenant } from '../schema/tables/index.ts'
+import type { Tx } from './db/db.ts'
+import { AppError } from './errors.ts'
 
 /**
  * Throws FEATURE_OFF for steps of a processor whose feature the platform has switched off for the tenant. What the tenant
