@@ -1,9 +1,11 @@
 import { hostname } from 'node:os'
+import release from '../package.json' with { type: 'json' }
 import { type QueueType, queueTypes } from '../schema/states.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
-import { claimSteps, seeWorker, tick } from '../shared/runs/ledger.ts'
+import { leaveWorker, seeWorker } from '../shared/runs/fleet.ts'
+import { claimSteps, tick } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
 import { runStep } from './run-step.ts'
@@ -91,17 +93,25 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     }
   }
 
-  async function keepHouse(): Promise<void> {
-    await tick(ports.db)
-    await seeWorker(ports.db, {
+  const report = (): Promise<void> =>
+    seeWorker(ports.db, {
       id,
       host: hostname(),
       pid: process.pid,
+      version: release.version,
       queues,
+      tenants,
       capacity,
       running: running.size,
       draining: stopping.signal.aborted,
     })
+  // What it says of itself is for status views: a database that is away holds up no end.
+  const say = (what: Promise<void>): Promise<void> =>
+    what.catch((error: unknown) => ports.log.warn('worker.unseen', { error: describeError(error) }))
+
+  async function keepHouse(): Promise<void> {
+    await tick(ports.db)
+    await report()
     if (options.mail) await sendDueMessages(ports, options.mail, stopping.signal)
   }
 
@@ -134,12 +144,14 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       listening[Symbol.dispose]()
       await looping
       await keeping
+      await say(report())
       const grace = new AbortController()
       await Promise.race([Promise.all(running), ports.clock.sleep(graceMs, grace.signal)])
       grace.abort()
       giveBack.abort()
       await Promise.all(running)
       await pool.close()
+      await say(leaveWorker(ports.db, id))
     },
   }
 }

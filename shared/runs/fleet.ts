@@ -127,6 +127,24 @@ export function controlFleet(
   return single(tx, sql`select app.control_fleet(${action}, ${force}, ${actor}, ${requestId}) as value`)
 }
 
+/** What a worker says of itself; `tenants` null when it serves all. */
+export type SeenWorker = {
+  id: string
+  host: string
+  pid: number
+  version: string
+  queues: readonly QueueType[]
+  tenants: readonly string[] | null
+  capacity: number
+  running: number
+  draining: boolean
+}
+
+/** Says that a worker is here; for status views. Rows of workers that went without a word are removed after a day. */
+export async function seeWorker(db: Db, worker: SeenWorker): Promise<void> {
+  await withLedger(db, 'worker', (tx) => tx.execute(sql`select app.see_worker(${JSON.stringify(worker)}::jsonb)`))
+}
+
 /** A worker that has stopped is here no more. */
 export async function leaveWorker(db: Db, id: string): Promise<void> {
   await withLedger(db, 'worker', (tx) => tx.execute(sql`select app.leave_worker(${id})`))

@@ -249,22 +249,6 @@ export async function noteStorage(db: Db, tenantId: string, bytes: number): Prom
   )
 }
 
-/** Says that a worker is here; for status views. */
-export async function seeWorker(
-  db: Db,
-  worker: {
-    id: string
-    host: string
-    pid: number
-    queues: readonly string[]
-    capacity: number
-    running: number
-    draining: boolean
-  },
-): Promise<void> {
-  await withLedger(db, 'worker', (tx) => tx.execute(sql`select app.see_worker(${JSON.stringify(worker)}::jsonb)`))
-}
-
 // A claim's words run bound to its tenant, although the functions would find the row by their arguments alone.
 function onStep<T>(
   db: Db,
