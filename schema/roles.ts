@@ -17,6 +17,8 @@ export const scopes = [
   'pipelines:write',
   'runs:read',
   'runs:write',
+  'workers:read',
+  'workers:write',
   'audit:read',
 ] as const
 /** A scope. */
@@ -38,12 +40,19 @@ export type SystemRole = (typeof systemRoles)[number]
 /** Any role. */
 export type Role = TenantRole | SystemRole
 
-const reading = ['tenant:read', 'pipelines:read', 'runs:read'] as const
+const reading = ['tenant:read', 'pipelines:read', 'runs:read', 'workers:read'] as const
 
 /** Which scopes a role brings: the only place that says so. docs/roles.md prints it beside what each scope opens. */
 export const roleScopes: Readonly<Record<Role, readonly Scope[]>> = {
   TENANT_ADMIN: tenantScopes,
-  DATA_ENGINEER: [...reading, 'pipelines:write', 'runs:write', 'credentials:read', 'credentials:write'],
+  DATA_ENGINEER: [
+    ...reading,
+    'pipelines:write',
+    'runs:write',
+    'credentials:read',
+    'credentials:write',
+    'workers:write',
+  ],
   DATA_ANALYST: reading,
   DATA_STEWARD: [...reading, 'audit:read'],
   POWER_USER: [...reading, 'runs:write'],

@@ -16,11 +16,11 @@ export const QueueType = enumOf('QueueType', 'A logical queue of a tenant.', que
   export: 'Writes and packs files.',
   delivery: 'Sends files and messages out.',
 })
-/** What an operator wants of a queue. */
-export const QueueState = enumOf('QueueState', 'What is wanted of a queue.', queueStates, {
+/** What is wanted of a queue, or how it stands. */
+export const QueueState = enumOf('QueueState', 'What is wanted of a queue, or how it stands.', queueStates, {
   running: 'Steps are taken.',
-  draining: 'What runs goes on, nothing new is taken.',
-  stopped: 'Nothing is taken and what runs is given back.',
+  draining: 'Nothing new is taken, and something still runs.',
+  stopped: 'Nothing is taken and nothing goes on.',
 })
 /** State of a run. */
 export const RunState = enumOf('RunState', 'State of a run.', runStates, {
@@ -50,7 +50,7 @@ export const StepTrigger = enumOf('StepTrigger', 'When a step starts, judged ove
 })
 const tenantRoleTexts = {
   TENANT_ADMIN: 'Everything, people and keys included.',
-  DATA_ENGINEER: 'Pipelines, runs and credentials.',
+  DATA_ENGINEER: 'Pipelines, runs, credentials and queues.',
   DATA_ANALYST: 'Reads pipelines and runs.',
   DATA_STEWARD: 'Reads pipelines and runs, and what was done by whom.',
   POWER_USER: 'Runs pipelines of others.',
@@ -114,6 +114,8 @@ function scopeDescriptions(): Record<Scope, string> {
     'pipelines:write': 'Saves pipelines.',
     'runs:read': 'Reads and watches runs.',
     'runs:write': 'Starts, cancels and retries runs.',
+    'workers:read': 'Reads and watches the queues of the tenant and how many workers serve them.',
+    'workers:write': 'Starts, stops and restarts the queues of the tenant.',
     'audit:read': 'Reads the audit log.',
   }
 }

@@ -75,6 +75,8 @@ const cases: Case[] = [
   },
   { name: 'cancelRun', input: () => ({ id: made['run'] }) },
   { name: 'retryRun', input: () => ({ id: made['run'] }) },
+  { name: 'controlWorkers', input: () => ({ action: 'STOP', queues: ['EXPORT'] }) },
+  { name: 'setQueueLimits', platform: true, input: () => ({ tenantId: a.id, queue: 'EXPORT', maxRunning: 7 }) },
   { name: 'suspendTenant', platform: true, input: () => ({ tenantId: 'guru_1' }) },
   { name: 'setAuditRetention', platform: true, input: () => ({ tenantId: 'guru_1', legalHold: true }) },
   { name: 'resumeTenant', platform: true, input: () => ({ tenantId: 'guru_1' }) },

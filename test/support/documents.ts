@@ -36,9 +36,12 @@ export async function codesOf(
 ): Promise<string[]> {
   if (operation !== 'subscription')
     return (await plane.query(document, { token })).errors.map((error) => error.extensions.code)
-  const frames: Frame[] = []
-  for await (const frame of plane.subscribe(document, { token })) frames.push(frame)
-  const errors: { extensions: { code: string } }[] = frames[0]?.data.errors
+  // A stream that is open to the key need not end by itself: what it says first tells.
+  const leave = new AbortController()
+  const frames = plane.subscribe(document, { token, signal: leave.signal })
+  const first: IteratorResult<Frame, unknown> = await frames.next()
+  leave.abort()
+  const errors: { extensions: { code: string } }[] = first.done ? [] : (first.value.data.errors ?? [])
   return errors.map((error) => error.extensions.code)
 }
 
