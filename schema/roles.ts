@@ -7,6 +7,7 @@ export const scopes = [
   'platform:read',
   'platform:audit',
   'tenant:read',
+  'tenant:write',
   'users:read',
   'users:write',
   'keys:read',

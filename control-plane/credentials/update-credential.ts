@@ -25,6 +25,7 @@ export function updateCredential(
     if (expected !== found.version)
       throw new AppError('CONFLICT', `This credential is at version ${found.version}, not ${expected}.`, {
         place: { path: 'expectedVersion' },
+        figures: { version: { expected, current: found.version } },
       })
     const { provider } = found
     const secret = checkedSecret(provider, given.secret)

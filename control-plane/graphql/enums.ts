@@ -104,6 +104,7 @@ function scopeDescriptions(): Record<Scope, string> {
     'platform:read': 'Reads any tenant that it names; held by keys of the platform alone.',
     'platform:audit': 'Reads the audit log of any tenant that it names; held by keys of the platform alone.',
     'tenant:read': 'Reads the profile of the tenant.',
+    'tenant:write': 'Changes settings, features and environments of the tenant.',
     'users:read': 'Reads the people of the tenant.',
     'users:write': 'Makes, changes and removes people of the tenant.',
     'keys:read': 'Lists keys of the tenant, never their secrets.',

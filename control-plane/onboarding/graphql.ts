@@ -1,22 +1,9 @@
-import { type Plan, plans } from '../../schema/config/tenant.ts'
 import { ApiKey } from '../api-keys/graphql.ts'
 import { builder } from '../graphql/builder.ts'
 import { answer, UserError } from '../graphql/user-errors.ts'
+import { PlanEnum } from '../plans/graphql.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import { type Onboarded, onboardTenant } from './onboard-tenant.ts'
-
-const PlanEnum = builder.enumType('Plan', {
-  description: 'What a tenant may use.',
-  values: Object.fromEntries(
-    Object.entries(plans).map(([name, plan]) => [
-      name,
-      {
-        value: name as Plan,
-        description: `${plan.maxRunningTotal} steps at once, ${plan.memoryBytes / 2 ** 20} MiB of memory, ${plan.diskBytes / 2 ** 30} GiB of disk.`,
-      },
-    ]),
-  ),
-})
 
 const OnboardSftpInput = builder.inputType('OnboardSftpInput', {
   description: 'The server to which the tenant’s files go. It is stored as the credential `sftp`.',

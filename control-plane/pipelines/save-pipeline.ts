@@ -1,6 +1,7 @@
 import { parsePipeline } from '../../shared/config/parse.ts'
 import type { Problem } from '../../shared/config/problems.ts'
 import { AppError } from '../../shared/errors.ts'
+import { needFeature } from '../../shared/features.ts'
 import { type CurrentPipeline, findPipeline } from '../../shared/pipelines/find-pipeline.ts'
 import { storeVersion } from '../../shared/pipelines/store-version.ts'
 import { isSystemPath } from '../../shared/pipelines/templates.ts'
@@ -13,7 +14,8 @@ const pathPattern = /^[a-z0-9][a-z0-9_-]{0,62}(\/[a-z0-9][a-z0-9_-]{0,62}){2}$/
 
 /**
  * Saves a pipeline file under `<provider>/<domain>/<template>` as its newest version; the same text again changes
- * nothing. From then on it wins over a template of that path. Throws BAD_INPUT for a path that is none or is reserved.
+ * nothing. From then on it wins over a template of that path. Throws BAD_INPUT for a path that is none or is reserved,
+ * FEATURE_OFF for a tenant that runs templates alone.
  */
 export async function savePipeline(context: Context, input: { path: string; yaml: string }): Promise<Saved> {
   if (!pathPattern.test(input.path))
@@ -26,6 +28,7 @@ export async function savePipeline(context: Context, input: { path: string; yaml
   if ('problems' in parsed) return parsed
   const sha256 = await sha256Of(input.yaml)
   return inTenant(context, async (tx, { tenantId, actor }) => {
+    await needFeature(tx, tenantId, 'customPipelines')
     const by = { tenantId, actor, requestId: context.requestId }
     const { created } = await storeVersion(tx, { ...by, ...input, origin: 'tenant', sha256 })
     const pipeline = await findPipeline(tx, tenantId, input.path)

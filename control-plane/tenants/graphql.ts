@@ -3,6 +3,8 @@ import type { Auth } from '../context.ts'
 import { authOf } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { QueueState, QueueType, ScopeEnum, TenantStatus } from '../graphql/enums.ts'
+import { pageArgs } from '../graphql/page.ts'
+import { listTenants } from './list-tenants.ts'
 import { readLimits, readQueues, readTenant } from './read-tenant.ts'
 
 /** A tenant's profile. */
@@ -51,7 +53,27 @@ const TenantLimits = builder.objectRef<typeof tenantLimit.$inferSelect>('TenantL
     maxQueuedRuns: t.exposeInt('maxQueuedRuns', { description: 'Runs that may be unfinished at once.' }),
     memoryBytes: t.field({ type: 'BigInt', description: 'Memory of its process.', resolve: (row) => row.memoryBytes }),
     threads: t.exposeInt('threads', { description: 'Threads of its process.' }),
-    diskBytes: t.field({ type: 'BigInt', description: 'Disk that it may fill.', resolve: (row) => row.diskBytes }),
+    diskBytes: t.field({
+      type: 'BigInt',
+      description: 'Bytes that its lake and files may take.',
+      resolve: (row) => row.diskBytes,
+    }),
+    runsPerMonth: t.field({ type: 'BigInt', description: 'Runs in a month.', resolve: (row) => row.runsPerMonth }),
+    rowsPerMonth: t.field({
+      type: 'BigInt',
+      description: 'Rows loaded in a month.',
+      resolve: (row) => row.rowsPerMonth,
+    }),
+    apiPointsPerMinute: t.exposeInt('apiPointsPerMinute', { description: 'What its requests may cost in a minute.' }),
+    maxMembers: t.exposeInt('maxMembers', { description: 'People.' }),
+    maxApiKeys: t.exposeInt('maxApiKeys', { description: 'Keys that are not revoked.' }),
+    maxCredentials: t.exposeInt('maxCredentials', { description: 'Credentials.' }),
+    maxPipelines: t.exposeInt('maxPipelines', { description: 'Saved pipelines.' }),
+    beyondPlan: t.field({
+      type: 'JSON',
+      description: 'Numbers that the platform set in the place of those of the plan.',
+      resolve: (row) => row.overrides,
+    }),
   }),
 })
 
@@ -65,16 +87,34 @@ const TenantQueue = builder.objectRef<typeof tenantQueue.$inferSelect>('TenantQu
   }),
 })
 
-const Viewer = builder.objectRef<Auth>('Viewer').implement({
-  description: 'Whom this key stands for.',
+const TenantConnection = builder.connectionObject(
+  { type: Tenant, name: 'TenantConnection', description: 'A page of tenants.' },
+  { name: 'TenantEdge', description: 'A tenant and its place in the list.' },
+)
+
+const TenantFilterInput = builder.inputType('TenantFilter', {
+  description: 'Which tenants; what is absent does not filter.',
   fields: (t) => ({
-    keyId: t.exposeID('keyId', { description: 'The key; its secret is never shown.' }),
-    tenantId: t.exposeID('tenantId', { description: 'The tenant that the key belongs to.' }),
+    status: t.field({ type: TenantStatus, description: 'At this point of its life.' }),
+    plan: t.string({ description: 'With the plan of this name.' }),
+  }),
+})
+
+/** Who asks. */
+export const Viewer = builder.objectRef<Auth>('Viewer').implement({
+  description: 'Who is behind the request: a key, or a person.',
+  fields: (t) => ({
+    keyId: t.id({
+      nullable: true,
+      description: 'The key; its secret is never shown. Null for a person.',
+      resolve: ({ bearer }) => (bearer.kind === 'key' ? bearer.keyId : null),
+    }),
+    tenantId: t.exposeID('tenantId', { description: 'The tenant that the key or person belongs to.' }),
     actor: t.exposeString('actor', { description: 'The name under which the audit log knows what is done with it.' }),
     scopes: t.field({ type: [ScopeEnum], description: 'What it may do.', resolve: ({ scopes }) => [...scopes] }),
     tenant: t.field({
       type: Tenant,
-      description: 'The tenant that the key belongs to.',
+      description: 'The tenant that the key or person belongs to.',
       resolve: (auth, _args, context) => readTenant(context, auth.tenantId),
     }),
   }),
@@ -83,7 +123,7 @@ const Viewer = builder.objectRef<Auth>('Viewer').implement({
 builder.queryFields((t) => ({
   viewer: t.field({
     type: Viewer,
-    description: 'Whom this key stands for.',
+    description: 'Who is behind the request.',
     authScopes: { authenticated: true },
     resolve: (_root, _args, context) => authOf(context),
   }),
@@ -94,5 +134,12 @@ builder.queryFields((t) => ({
     authScopes: { scope: ['tenant:read', 'platform:admin'] },
     args: { id: t.arg.id({ description: 'Default: the tenant of the key.' }) },
     resolve: (_root, { id }, context) => readTenant(context, id ?? authOf(context).tenantId),
+  }),
+  tenants: t.field({
+    type: TenantConnection,
+    description: 'All tenants by id. For the platform.',
+    authScopes: { scope: ['platform:admin', 'platform:read'] },
+    args: { ...pageArgs, filter: t.arg({ type: TenantFilterInput, description: 'Which tenants; default: all.' }) },
+    resolve: (_root, { filter, ...args }, context) => listTenants(context, args, filter ?? {}),
   }),
 }))

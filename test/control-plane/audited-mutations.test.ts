@@ -66,6 +66,12 @@ const cases: Case[] = [
   { name: 'updateCredential', input: () => ({ name: 'c', secret }) },
   { name: 'rotateTenantKey', platform: true, input: () => ({ tenantId: a.id }) },
   { name: 'deleteCredential', input: () => ({ name: 'c' }) },
+  { name: 'updateTenantSettings', input: () => ({ expectedVersion: 1, companyName: 'Other' }) },
+  { name: 'setTenantFeature', input: () => ({ feature: 'EMAIL', isOn: false }) },
+  { name: 'saveEnvironment', input: () => ({ name: 'dev' }) },
+  { name: 'deleteEnvironment', input: () => ({ name: 'dev' }) },
+  { name: 'changePlan', platform: true, input: () => ({ tenantId: a.id, plan: 'ENTERPRISE' }) },
+  { name: 'setTenantLimits', platform: true, input: () => ({ tenantId: a.id, limits: { maxMembers: 50 } }) },
   { name: 'savePipeline', input: () => ({ path: 'x/y/z', yaml }) },
   {
     name: 'runPipeline',
