@@ -75,6 +75,8 @@ export const errorCodes = {
 
 /** A code of the closed list. */
 export type ErrorCode = keyof typeof errorCodes
+/** True for a code of the list. */
+export const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(errorCodes, code)
 
 /** Where in a file or a document a problem stands; lines and columns count from 1. */
 export type Place = { file?: string; line?: number; column?: number; path?: string }

@@ -209,10 +209,10 @@ async function openCredential(
   if (!found) return null
   await audit(tx, {
     tenantId: claim.tenantId,
-    actor: 'system:worker',
+    actor: `worker:${step.leaseOwner ?? 'unknown'}`,
     action: 'credential.opened',
     target: found.row.id,
-    details: { runId: claim.runId, step: claim.stepKey },
+    details: { runId: claim.runId, step: claim.stepKey, attempt: claim.attempt, version: found.row.version },
   })
   return found.secret
 }

@@ -1,25 +1,97 @@
+import { and, eq } from 'drizzle-orm'
 import { credential, credentialVersion } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
+import { catalog } from '../../shared/config/catalog.ts'
 import type { Tx } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import { newId } from '../../shared/ids.ts'
+import { startInTransaction } from '../../shared/runs/start-in-transaction.ts'
+import { wakeRun } from '../../shared/runs/wake-run.ts'
 import type { SecretBox } from '../../shared/secrets/secret-box.ts'
 import { type Context, inTenant } from '../context.ts'
 import { checkedName, checkedSecret } from './check-secret.ts'
 import type { CredentialRow } from './graphql.ts'
 
+/** A credential to store. `isQueued`: it may be used only when a worker has logged in with it. */
+export type CredentialRequest = {
+  name: string
+  provider: string
+  secret?: unknown
+  isQueued?: boolean
+  idempotencyKey?: string | null | undefined
+}
+
 /**
- * Seals a credential with the tenant's data key and stores it. Throws BAD_INPUT or CREDENTIAL_INVALID, which name fields
- * and never values, and ALREADY_EXISTS for a name that is taken.
+ * Seals a credential with the tenant's data key and stores it. A queued one is pending until the run that tries it out has
+ * ended, and active or failed then; where its provider has no test it is active at once. A repeat with the idempotency
+ * key of the first answers what there is and stores nothing. Throws BAD_INPUT or CREDENTIAL_INVALID, which name fields and
+ * never values, ALREADY_EXISTS for a name that is taken, QUOTA_EXCEEDED.
  */
-export function createCredential(
-  context: Context,
-  given: { name: string; provider: string; secret?: unknown },
-): Promise<CredentialRow> {
+export async function createCredential(context: Context, given: CredentialRequest): Promise<CredentialRow> {
   const input = { ...checkedName(given), secret: checkedSecret(given.provider, given.secret) }
-  return inTenant(context, (tx, { tenantId, actor }) =>
-    insertCredential(tx, context.ports.secrets, { ...input, tenantId, actor, requestId: context.requestId }),
-  )
+  const idempotencyKey = checkedKey(given.idempotencyKey)
+  const isTested = given.isQueued === true && testedProviders.includes(input.provider)
+  const { requestId } = context
+  const { row, isNew } = await inTenant(context, async (tx, { tenantId, actor }) => {
+    const known = idempotencyKey === null ? undefined : await repeated(tx, tenantId, { ...input, idempotencyKey })
+    if (known) return { row: known, isNew: false }
+    const status = isTested ? 'pending' : 'active'
+    const by = { tenantId, actor, requestId }
+    const made = await insertCredential(tx, context.ports.secrets, { ...input, ...by, status, idempotencyKey })
+    return { row: isTested ? await startTest(tx, made, by) : made, isNew: true }
+  })
+  const { tenantId, checkRun } = row
+  if (isNew && checkRun !== null) context.later(() => wakeRun(context.ports, { tenantId, runId: checkRun }, 'api'))
+  return row
+}
+
+const testedProviders = catalog.find(({ type }) => type === 'credential.check')?.credentialProviders ?? []
+
+function checkedKey(key: string | null | undefined): string | null {
+  if (key === null || key === undefined) return null
+  if (/^[\x21-\x7e]{1,200}$/.test(key)) return key
+  throw new AppError('BAD_INPUT', 'idempotencyKey must be 1 to 200 printable characters without spaces.', {
+    place: { path: 'idempotencyKey' },
+  })
+}
+
+async function repeated(
+  tx: Tx,
+  tenantId: string,
+  given: { name: string; provider: string; idempotencyKey: string },
+): Promise<CredentialRow | undefined> {
+  const [row] = await tx
+    .select(shownColumns)
+    .from(credential)
+    .where(and(eq(credential.tenantId, tenantId), eq(credential.idempotencyKey, given.idempotencyKey)))
+  if (row && (row.name !== given.name || row.provider !== given.provider))
+    throw new AppError('IDEMPOTENCY_KEY_REUSED', 'This idempotency key belongs to another credential.', {
+      place: { path: 'idempotencyKey' },
+    })
+  return row
+}
+
+// The secret goes with neither the run nor its message: the worker opens the credential by its name.
+async function startTest(
+  tx: Tx,
+  row: CredentialRow,
+  by: { tenantId: string; actor: string; requestId: string },
+): Promise<CredentialRow> {
+  const started = await startInTransaction(tx, {
+    ...by,
+    path: 'system/credential/check',
+    trigger: 'activate',
+    parameters: { provider: row.provider },
+    credential: row.name,
+    idempotencyKey: null,
+    inputHash: null,
+  })
+  if (!('runId' in started)) throw new Error('the template of the test does not start')
+  await tx
+    .update(credential)
+    .set({ checkRun: started.runId })
+    .where(and(eq(credential.tenantId, row.tenantId), eq(credential.id, row.id)))
+  return { ...row, checkRun: started.runId }
 }
 
 /** What is stored, for whom and by whom. */
@@ -30,16 +102,19 @@ export type NewCredential = {
   secret: Record<string, unknown>
   actor: string
   requestId: string
+  /** Default: active. */
+  status?: 'pending' | 'active'
+  idempotencyKey?: string | null
 }
 
 /** Writes a credential and its audit row in the caller's transaction. Throws ALREADY_EXISTS. */
 export async function insertCredential(tx: Tx, secrets: SecretBox, given: NewCredential): Promise<CredentialRow> {
-  const { tenantId, name, provider, actor } = given
+  const { tenantId, name, provider, actor, status = 'active', idempotencyKey = null } = given
   const id = newId('credential')
   const sealed = await secrets.seal(tx, { tenantId, credentialId: id, version: 1 }, given.secret)
   const [row] = await tx
     .insert(credential)
-    .values({ tenantId, id, name, provider, version: 1, sealed, createdBy: actor })
+    .values({ tenantId, id, name, provider, version: 1, sealed, createdBy: actor, status, idempotencyKey })
     .onConflictDoNothing()
     .returning(shownColumns)
   if (!row) throw new AppError('ALREADY_EXISTS', `A credential named ${name} exists.`, { place: { path: 'name' } })
@@ -50,7 +125,7 @@ export async function insertCredential(tx: Tx, secrets: SecretBox, given: NewCre
     action: 'credential.created',
     target: id,
     requestId: given.requestId,
-    details: { name, provider },
+    details: { name, provider, status },
   })
   return row
 }

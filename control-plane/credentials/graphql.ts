@@ -1,7 +1,8 @@
 import type { credential, credentialVersion } from '../../schema/tables/index.ts'
+import { AppError, isErrorCode } from '../../shared/errors.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answer, type Refusal, refusalOf, UserError } from '../graphql/user-errors.ts'
 import { createCredential } from './create-credential.ts'
 import { deleteCredential } from './delete-credential.ts'
 import { listCredentials } from './list-credentials.ts'
@@ -22,6 +23,29 @@ const CredentialVersion = builder.objectRef<typeof credentialVersion.$inferSelec
   }),
 })
 
+const CredentialStatus = builder.enumType('CredentialStatus', {
+  description: 'Whether pipelines can use a credential.',
+  values: {
+    PENDING: { value: 'pending', description: 'It waits for its test.' },
+    ACTIVE: { value: 'active', description: 'It is used.' },
+    FAILED: { value: 'failed', description: 'Its test failed: give it a new value, or retry the run.' },
+  } as const,
+})
+
+const CredentialMode = builder.enumType('CredentialMode', {
+  description: 'When a new credential can be used.',
+  values: {
+    DIRECT: { value: 'direct', description: 'At once.' },
+    QUEUED: { value: 'queued', description: 'When a worker has logged in with it; until then it is pending.' },
+  } as const,
+})
+
+function problemOf({ problem }: CredentialRow): Refusal | null {
+  if (!problem) return null
+  const code = isErrorCode(problem.code) ? problem.code : 'INTERNAL'
+  return refusalOf(new AppError(code, problem.message, problem.hint === undefined ? {} : { hint: problem.hint }))
+}
+
 /** A stored credential. */
 export const Credential = builder.objectRef<CredentialRow>('Credential').implement({
   description: 'A stored credential. Its value can be written but never read.',
@@ -34,6 +58,24 @@ export const Credential = builder.objectRef<CredentialRow>('Credential').impleme
     createdBy: t.exposeString('createdBy', { description: 'Who stored it first.' }),
     createdAt: t.field({ type: 'DateTime', description: 'When it was stored first.', resolve: (row) => row.createdAt }),
     updatedAt: t.field({ type: 'DateTime', description: 'When its value came.', resolve: (row) => row.updatedAt }),
+    status: t.field({
+      type: CredentialStatus,
+      description: 'Whether pipelines can use it.',
+      resolve: (row) => row.status,
+    }),
+    problem: t.field({
+      type: UserError,
+      nullable: true,
+      description: 'Why its test failed.',
+      resolve: (row) => problemOf(row),
+    }),
+    hostKey: t.string({
+      nullable: true,
+      description:
+        'For one that failed because its SFTP server is not pinned: the fingerprint that it showed. Confirm it with its owner.',
+      resolve: (row) => row.problem?.host_key,
+    }),
+    checkRun: t.exposeID('checkRun', { nullable: true, description: 'The run that tries it out.' }),
     versions: t.field({
       type: [CredentialVersion],
       description: 'Its history, newest first, at most 200: numbers, when and by whom.',
@@ -59,6 +101,10 @@ const CreateCredentialInput = builder.inputType('CreateCredentialInput', {
       type: 'JSON',
       required: true,
       description: 'Its fields, as `{"host": …, "username": …, "password": …}`. They are sealed and never shown again.',
+    }),
+    mode: t.field({ type: CredentialMode, description: 'When it can be used. Default: DIRECT.' }),
+    idempotencyKey: t.string({
+      description: 'The same key again answers the first credential, as it stands, and stores none.',
     }),
   }),
 })
@@ -162,11 +208,14 @@ builder.queryFields((t) => ({
 builder.mutationFields((t) => ({
   createCredential: t.field({
     type: CreateCredentialPayload,
-    description: 'Seals and stores a credential. A name that exists is refused: see updateCredential.',
+    description:
+      'Seals and stores a credential, to be used at once or when a worker has tried it out. A name that exists is refused: see updateCredential.',
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: CreateCredentialInput, required: true, description: 'The credential.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ credential: await createCredential(context, input) })),
+      answer(async () => ({
+        credential: await createCredential(context, { ...input, isQueued: input.mode === 'queued' }),
+      })),
   }),
   updateCredential: t.field({
     type: UpdateCredentialPayload,

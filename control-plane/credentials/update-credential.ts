@@ -11,7 +11,7 @@ import type { CredentialRow } from './graphql.ts'
 
 /**
  * Gives a credential a new value under the next version, sealed anew; the provider stays. Steps that start from now on
- * open the new one. Throws NOT_FOUND, BAD_INPUT, CREDENTIAL_INVALID, and CONFLICT when `expectedVersion` is given and
+ * open the new one, also when the old one waited for its test or failed it. Throws NOT_FOUND, BAD_INPUT, CREDENTIAL_INVALID, and CONFLICT when `expectedVersion` is given and
  * is not the current one.
  */
 export function updateCredential(
@@ -30,7 +30,14 @@ export function updateCredential(
     const { provider } = found
     const secret = checkedSecret(provider, given.secret)
     const { requestId } = context
-    return replaceValue(tx, context.ports.secrets, found, { ...found, provider, secret, actor, requestId })
+    return replaceValue(tx, context.ports.secrets, found, {
+      tenantId,
+      name: given.name,
+      provider,
+      secret,
+      actor,
+      requestId,
+    })
   })
 }
 
@@ -70,7 +77,7 @@ async function replaceValue(
   const sealed = await secrets.seal(tx, { tenantId, credentialId: id, version }, given.secret)
   const [row] = await tx
     .update(credential)
-    .set({ provider, version, sealed, updatedAt: sql`now()` })
+    .set({ provider, version, sealed, updatedAt: sql`now()`, status: 'active', problem: null, checkRun: null })
     .where(and(eq(credential.tenantId, tenantId), eq(credential.id, id)))
     .returning(shownColumns)
   if (!row) throw new Error('a locked credential is not there')

@@ -2,7 +2,7 @@ import { and, eq } from 'drizzle-orm'
 import type { RunState } from '../../schema/states.ts'
 import { pipelineRun } from '../../schema/tables/index.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
-import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
+import { AppError, type ErrorCode, errorCodes, isErrorCode } from '../../shared/errors.ts'
 import type { Context } from '../context.ts'
 
 const lookAgainMs = 1000
@@ -64,5 +64,3 @@ export function outcomeError({ state, error }: RunOutcome, what: string): AppErr
     hint: 'Start a worker if none runs, then repeat the call to finish.',
   })
 }
-
-const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(errorCodes, code)

@@ -6,7 +6,7 @@ export const features = {
   email: {
     setBy: 'tenant',
     isOn: true,
-    description: 'Mail of its pipelines, welcomes and warnings; without it such a step is passed over.',
+    description: 'Mail of its pipelines and of its quotas; without it such a step is passed over.',
   },
   customPipelines: {
     setBy: 'platform',
