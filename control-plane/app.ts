@@ -6,7 +6,10 @@ import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { exportAudit } from './audit/export-audit.ts'
 import { noteDenials } from './audit/note-denials.ts'
-import { authenticate, keyUse } from './auth/api-key.ts'
+import { keyUse } from './auth/api-key.ts'
+import { authenticate } from './auth/authenticate.ts'
+import { type IdentityOptions, identityFor } from './auth/identity.ts'
+import { isPublicDocument } from './auth/public-document.ts'
 import type { Context, Waits } from './context.ts'
 import { innermost, publicError } from './graphql/errors.ts'
 import { limits, withinLimits } from './graphql/limits.ts'
@@ -24,17 +27,19 @@ export type AppOptions = {
   allowedOrigins: string[]
   /** Milliseconds; default: 30 s for provisioning, streams of 5 minutes. */
   waits?: Partial<Waits>
+  identity?: IdentityOptions
 }
 
-/** What the host lends to one request. */
-export type Host = { waitUntil?: (work: Promise<unknown>) => void }
+/** What the host lends to one request: `address` is where it comes from, which no header of it can say. */
+export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: string | undefined }
 
 /** The control plane as one fetch handler: `/graphql`, `/v1/audit.ndjson` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
-/** Puts up the API. It keeps no state between requests but a memory of which keys were noted as used. */
+/** Puts up the API. It keeps no state between requests but a memory of which keys were noted as used, and of providers' keys. */
 export function createApp(options: AppOptions): App {
   const noteUse = keyUse()
+  const identity = identityFor(options.identity)
   const waits: Waits = { provisionMs: 30_000, streamMs: 300_000, ...options.waits }
   const yoga = createYoga<Context>({
     schema,
@@ -68,7 +73,7 @@ export function createApp(options: AppOptions): App {
           return await answer(request, requestId, host, (context, end) => exportAudit(context, searchParams, end))
         if (request.method === 'POST') refuseOtherThanJson(request)
         const whole = await withBody(request, limits.bodyBytes)
-        return await answer(request, requestId, host, async (context, end) => {
+        return await answer(whole, requestId, host, async (context, end) => {
           const response = await yoga.fetch(whole, context)
           if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
           end()
@@ -97,6 +102,8 @@ export function createApp(options: AppOptions): App {
       auth: undefined,
       refusal: undefined,
       waits,
+      identity,
+      address: host.address,
       lastEventId: lastEventId(request),
       event: { id: undefined },
       loaders: new Map(),
@@ -132,12 +139,13 @@ export function createApp(options: AppOptions): App {
     }
   }
 
-  // Without a valid key nothing is parsed: not even whether a field exists is told to strangers.
+  // Without a valid key or token nothing is told to strangers, not even whether a field exists, but what it takes to sign in.
   async function identify(context: Context, request: Request): Promise<void> {
     try {
-      context.auth = await authenticate(context.ports, request.headers)
+      context.auth = await authenticate(context, request.headers)
     } catch (error) {
-      if (!(error instanceof AppError) || !options.development) throw error
+      if (!(error instanceof AppError)) throw error
+      if (!options.development && !(await isPublicDocument(request))) throw error
       noteDenials(context, [error])
       context.refusal = error
     }
@@ -166,7 +174,7 @@ function lastEventId(request: Request): number {
 const corsFor = (origin: string[]) => ({
   origin,
   methods: ['GET', 'POST'],
-  allowedHeaders: ['content-type', 'authorization', 'x-api-key', 'last-event-id', 'accept'],
+  allowedHeaders: ['content-type', 'authorization', 'x-api-key', 'x-tenant-id', 'last-event-id', 'accept'],
   exposedHeaders: ['x-request-id'],
   credentials: false,
   maxAge: 86_400,

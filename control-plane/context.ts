@@ -1,17 +1,33 @@
-import type { Scope } from '../schema/roles.ts'
+import type { Role, Scope } from '../schema/roles.ts'
 import { type Tx, withTenant } from '../shared/db/db.ts'
 import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
+import type { Identity } from './auth/identity.ts'
 import type { BatchLoader } from './graphql/batch.ts'
 
-/** Whose key the request carries. `actor` is what audit rows and runs name; a key without `expiresAt` has no end. */
+/** What the request carries: a key, the token of a session, or that of a tenant's identity provider. */
+export type Bearer =
+  | { kind: 'key'; keyId: string }
+  | { kind: 'session'; userId: string; sessionId: string; roles: readonly Role[] }
+  | {
+      kind: 'provider'
+      userId: string
+      issuer: string
+      subject: string
+      issuedAt: Date
+      tokenEndsAt: Date
+      roles: readonly Role[]
+    }
+
+/** Who is behind the request. `actor` is what audit rows and runs name: `key:…` or `user:…`. */
 export type Auth = {
   tenantId: string
-  keyId: string
   actor: string
+  bearer: Bearer
   scopes: ReadonlySet<Scope>
-  /** Its tenant is suspended: `scopes` are those that read, whatever the key may do else. */
+  /** Its tenant is suspended: `scopes` are those that read, whatever the key or the person may do else. */
   isSuspended: boolean
+  /** The end of a key, if it has one; what it makes ends no later. A person has none. */
   expiresAt: Date | undefined
 }
 
@@ -27,10 +43,13 @@ export type Waits = {
 export type Context = {
   ports: Ports
   requestId: string
-  /** Undefined when the request carries no valid key; `refusal` then says why. */
+  /** Undefined when the request carries nothing valid; `refusal` then says why. */
   auth: Auth | undefined
   refusal: AppError | undefined
   waits: Waits
+  identity: Identity
+  /** Where the request comes from, if the host says so. */
+  address: string | undefined
   /** The number after which an interrupted event stream goes on (`Last-Event-ID`), 0 without one. */
   lastEventId: number
   /** The number of the event that is being sent; it becomes the `id:` line of the stream. */
@@ -43,13 +62,19 @@ export type Context = {
   later(work: () => Promise<void>): void
 }
 
-/** The authority of a request. Throws UNAUTHENTICATED, or what kept the key from being accepted. */
+/** The authority of a request. Throws UNAUTHENTICATED, or what kept it from being accepted. */
 export function authOf(context: Context): Auth {
   if (context.auth) return context.auth
-  throw context.refusal ?? new AppError('UNAUTHENTICATED', 'This request carries no API key.')
+  throw context.refusal ?? new AppError('UNAUTHENTICATED', noBearer)
 }
 
-/** One transaction that sees the rows of the key's own tenant. */
+/** What a request is told that carries nothing. */
+export const noBearer = 'This request carries no key or token.'
+
+/** The person behind a request; undefined for a key. */
+export const userIdOf = ({ bearer }: Auth): string | undefined => (bearer.kind === 'key' ? undefined : bearer.userId)
+
+/** One transaction that sees the rows of the caller's own tenant. */
 export function inTenant<T>(context: Context, work: (tx: Tx, auth: Auth) => Promise<T>): Promise<T> {
   const auth = authOf(context)
   return withTenant(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, (tx) => work(tx, auth))

@@ -12,9 +12,11 @@ import { inProcessWaker } from '../shared/waking/waker.ts'
 import { type App, createApp } from './app.ts'
 import { edgeEnv } from './env.ts'
 
-/** What the platform lends to an invocation; Deno's has no `waitUntil`. */
+/** What the platform lends to an invocation. */
 type Invocation = { waitUntil?: (work: Promise<unknown>) => void }
 type Variables = Record<string, string | undefined>
+/** What Deno hands over in their place; it has no `waitUntil` either. */
+type Connection = { remoteAddr: { hostname?: string } }
 type House = { app: App; open(): { ports: Ports; close(): Promise<void> } }
 
 let house: House | undefined
@@ -24,9 +26,10 @@ let house: House | undefined
  * request, since Workers may not share one between requests.
  */
 export default {
-  fetch(request: Request, variables?: Variables, invocation?: Invocation): Promise<Response> {
+  fetch(request: Request, variables?: Variables | Connection, invocation?: Invocation): Promise<Response> {
     const waitUntil = invocation?.waitUntil?.bind(invocation)
-    return houseOf(variables).app.fetch(request, waitUntil ? { waitUntil } : {})
+    const address = addressOf(request, variables)
+    return houseOf(variables).app.fetch(request, waitUntil ? { waitUntil, address } : { address })
   },
 
   /** Housekeeping of the run ledger: lost leases, deadlines, missed wake-ups. Safe at any rate. */
@@ -40,8 +43,8 @@ export default {
   },
 }
 
-function houseOf(variables: Variables | undefined): House {
-  house ??= build(variables)
+function houseOf(handed: Variables | Connection | undefined): House {
+  house ??= build(isConnection(handed) ? undefined : handed)
   return house
 }
 
@@ -63,9 +66,23 @@ function build(variables: Variables | undefined): House {
     const { db, close } = openNeon(env.DATABASE_URL, { max: 2, proxy: env.NEON_PROXY })
     return { ports: { ...shared, db }, close }
   }
-  const app = createApp({ ports: async () => open(), development: false, allowedOrigins: env.ALLOWED_ORIGINS })
+  const app = createApp({
+    ports: async () => open(),
+    development: false,
+    allowedOrigins: env.ALLOWED_ORIGINS,
+    identity: { accountUrl: env.ACCOUNT_URL },
+  })
   return { app, open }
 }
+
+// Only Cloudflare writes this header itself; elsewhere any client could.
+function addressOf(request: Request, handed: Variables | Connection | undefined): string | undefined {
+  if (isConnection(handed)) return handed.remoteAddr.hostname
+  return handed?.['DATABASE_URL'] === undefined ? undefined : (request.headers.get('cf-connecting-ip') ?? undefined)
+}
+
+const isConnection = (handed: Variables | Connection | undefined): handed is Connection =>
+  typeof handed?.remoteAddr === 'object'
 
 // `deno serve` hands over no variables; its types are not ours to depend on.
 function denoVariables(): Variables {

@@ -18,6 +18,8 @@ export const edgeEnv = z.object({
     context.addIssue({ code: 'custom', message: 'expected {"current": "k1", "keys": {"k1": "<32 bytes, base64>"}}' })
     return z.NEVER
   }),
+  /** Page that takes one-time links, which follow it after `#`; without one mail holds the code alone. */
+  ACCOUNT_URL: z.url({ protocol: /^https?$/ }).optional(),
   /** Origins that browsers may call from, separated by commas; default none. */
   ALLOWED_ORIGINS: z
     .string()

@@ -12,8 +12,13 @@ import {
 /** All roles, those of tenants first. */
 export const roles: readonly Role[] = [...tenantRoles, ...systemRoles]
 
-/** A root field of the API: the scopes of which one opens it; none when every valid key may ask. */
-export type RootField = { operation: 'query' | 'mutation' | 'subscription'; name: string; scopes: readonly string[] }
+/** A root field of the API: the scopes of which one opens it; none when everybody may ask who is known, or anyone at all. */
+export type RootField = {
+  operation: 'query' | 'mutation' | 'subscription'
+  name: string
+  scopes: readonly string[]
+  isPublic: boolean
+}
 
 /** The root fields of the API with their scopes, as the builder was told them. Throws for a field without a rule. */
 export function rootFields(api: GraphQLSchema): RootField[] {
@@ -24,6 +29,7 @@ export function rootFields(api: GraphQLSchema): RootField[] {
         operation: operation as RootField['operation'],
         name: field.name,
         scopes: scopesOfField(field),
+        isPublic: ruleOf(field)['anyone'] === true,
       }))
       .toSorted((a, b) => (a.name < b.name ? -1 : 1)),
   )
@@ -42,7 +48,7 @@ export function rolesPage(api: GraphQLSchema): string {
     '',
     'Who may do what. Generated from the one table in [schema/roles.ts](../schema/roles.ts) and the scopes of the API by `npm run generate`.',
     '',
-    'A key has scopes; a role is a set of them. The roles of tenants count inside one tenant. Those of the platform stand above tenants: SUPPORT and AUDITOR only read, and name the tenant that they read.',
+    'A key has scopes, and so has a person by its roles; a role is a set of them. The roles of tenants count inside one tenant. Those of the platform stand above tenants: SUPPORT and AUDITOR only read, and name the tenant that they read.',
     '',
     '## Scopes',
     '',
@@ -65,7 +71,10 @@ export function rolesPage(api: GraphQLSchema): string {
     '',
     ...table(
       'field',
-      fields.map((field) => [`${field.operation} \`${field.name}\``, (role) => isOpenTo(role, field)]),
+      fields.map((field) => [
+        `${field.operation} \`${field.name}\`${field.isPublic ? ' (anyone, without a key)' : ''}`,
+        (role) => isOpenTo(role, field),
+      ]),
     ),
     '',
   ].join('\n')
@@ -84,15 +93,18 @@ function table(head: string, rows: [string, (role: Role) => boolean][]): string[
 }
 
 function scopesOfField(field: GraphQLField<unknown, unknown>): readonly string[] {
+  const rule = ruleOf(field)
+  const { scope } = rule
+  if (typeof scope === 'string') return [scope]
+  if (Array.isArray(scope)) return scope.map(String)
+  if (rule['authenticated'] === true || rule['anyone'] === true) return []
+  throw new Error(`${field.name} says not who may ask for it`)
+}
+
+function ruleOf(field: GraphQLField<unknown, unknown>): Record<string, unknown> {
   const options: unknown = field.extensions['pothosOptions']
   const rule = isRecord(options) ? options['authScopes'] : undefined
-  if (isRecord(rule)) {
-    const { scope } = rule
-    if (typeof scope === 'string') return [scope]
-    if (Array.isArray(scope)) return scope.map(String)
-    if (rule['authenticated'] === true) return []
-  }
-  throw new Error(`${field.name} says not who may ask for it`)
+  return isRecord(rule) ? rule : {}
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null

@@ -4,7 +4,12 @@
  */
 export const errorCodes = {
   // Who you are, what you may do
-  UNAUTHENTICATED: { status: 401, retry: 'never', hint: 'Send a valid API key: Authorization: Bearer <key>.' },
+  UNAUTHENTICATED: {
+    status: 401,
+    retry: 'never',
+    hint: 'Send a valid API key or access token: Authorization: Bearer <key or token>.',
+  },
+  RATE_LIMITED: { status: 429, retry: 'later', hint: 'Wait as long as it says, then try again.' },
   FORBIDDEN: { status: 403, retry: 'never', hint: 'Use a key with the scope that this field needs.' },
   NOT_FOUND: { status: 404, retry: 'never', hint: 'Check the id; it must belong to the tenant of your key.' },
   // The request
@@ -81,10 +86,11 @@ export const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(er
 /** Where in a file or a document a problem stands; lines and columns count from 1. */
 export type Place = { file?: string; line?: number; column?: number; path?: string }
 
-/** Figures of a refusal, for programs: the quota that is used up, or the version that a change was not made for. */
+/** Figures of a refusal, for programs: the quota that is used up, the version that a change was not made for, how long to wait. */
 export type RefusalFigures = {
   quota?: { name: string; limit: number; used: number; resetsAt: string | null }
   version?: { expected: number; current: number }
+  retryAfterSeconds?: number
 }
 
 /** What the log may know and a tenant may not, and `figures`, which it may. */

@@ -12,6 +12,8 @@ export const standaloneEnv = z.object({
   SMTP_URL: z.url({ protocol: /^smtps?$/ }).optional(),
   /** Sender of mail; required with SMTP_URL. */
   SMTP_FROM: z.email().optional(),
+  /** Page that takes one-time links, which follow it after `#`; without one mail holds the code alone. */
+  ACCOUNT_URL: z.url({ protocol: /^https?$/ }).optional(),
   /** `false` refuses connections to private and loopback addresses; the demo's server is one. */
   ALLOW_PRIVATE_NETWORK: z.stringbool().default(true),
   /** Steps at once over all tenants. */

@@ -5,9 +5,12 @@ import { pipeline } from 'node:stream/promises'
 import type { Log } from '../shared/log.ts'
 import { describeError } from '../shared/log.ts'
 
-/** What answers requests; background work after the answer goes through `waitUntil`. */
+/** What answers requests; background work after the answer goes through `waitUntil`, `address` is the other end of the socket. */
 export type FetchHandler = {
-  fetch(request: Request, context: { waitUntil(work: Promise<unknown>): void }): Promise<Response>
+  fetch(
+    request: Request,
+    context: { waitUntil(work: Promise<unknown>): void; address: string | undefined },
+  ): Promise<Response>
 }
 
 /** A listening server. `stop` lets requests end for a second, then cuts what is left (subscriptions resume elsewhere). */
@@ -67,7 +70,7 @@ async function answer(
       signal: gone.signal,
       ...(hasBody ? { body: Readable.toWeb(request) as ReadableStream<Uint8Array>, duplex: 'half' as const } : {}),
     }),
-    { waitUntil },
+    { waitUntil, address: request.socket.remoteAddress },
   )
   response.writeHead(reply.status, Object.fromEntries(reply.headers))
   // Subscriptions must show their headers before their first event.

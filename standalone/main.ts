@@ -61,6 +61,7 @@ function start(env: StandaloneEnv): Promise<Standalone> {
     host: env.HOST,
     port: env.PORT,
     logLevel: env.LOG_LEVEL,
+    accountUrl: env.ACCOUNT_URL,
     development: true,
     allowPrivateNetwork: env.ALLOW_PRIVATE_NETWORK,
     capacity: env.WORKER_CAPACITY,

@@ -21,6 +21,8 @@ export type StandaloneOptions = Omit<WorkerOptions, 'dataDir'> & {
   port?: number | undefined
   logLevel: string
   development: boolean
+  /** Page that takes one-time links; without one mail holds the code alone. */
+  accountUrl?: string | undefined
 }
 
 /** Both sides of the house, running. */
@@ -55,6 +57,7 @@ export async function startStandalone(
     ports: async () => ({ ports }),
     development: options.development,
     allowedOrigins: [],
+    identity: { accountUrl: options.accountUrl },
   })
   const leave = async (graceMs: number): Promise<void> => {
     await worker.stop(graceMs)

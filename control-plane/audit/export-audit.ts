@@ -35,10 +35,17 @@ export async function exportAudit(context: Context, search: URLSearchParams, don
   const parsed = filterShape.safeParse(Object.fromEntries(search))
   if (!parsed.success) throw new AppError('BAD_INPUT', `The filter is not right: ${z.prettifyError(parsed.error)}`)
   const filter = parsed.data
-  const { tenantId, actor, keyId } = auth
+  const { tenantId, actor } = auth
   const { requestId } = context
   await inTenant(context, (tx) =>
-    audit(tx, { tenantId, actor, action: 'audit.exported', target: keyId, requestId, details: filter }),
+    audit(tx, {
+      tenantId,
+      actor,
+      action: 'audit.exported',
+      target: actor.replace(/^\w+:/, ''),
+      requestId,
+      details: filter,
+    }),
   )
   const { seq: to } = await inTenant(context, (tx) => auditHead(tx, tenantId))
   let last = filter.after ?? 0

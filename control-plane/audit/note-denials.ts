@@ -5,14 +5,18 @@ import { withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Context } from '../context.ts'
 
-/** What an AppError tells of a key that was known and not accepted. */
-export const refusedKey = z.object({ tenantId: z.string(), keyId: z.string() })
+// What an AppError tells of a key, session or account that was known and not accepted.
+const refusedBearer = z.object({ tenantId: z.string(), actor: z.string() })
 
-type Denial = { tenantId: string; actor: string; action: 'access.denied' | 'access.foreign' | 'key.refused' }
+type Denial = {
+  tenantId: string
+  actor: string
+  action: 'access.denied' | 'access.foreign' | 'key.refused' | 'session.refused'
+}
 
 /**
- * Notes after the answer that somebody was refused, in the log of the tenant whose key it was: a missing right, another
- * tenant, a known key that is wrong, revoked or at its end. The log gets an entry per actor and action at most once a
+ * Notes after the answer that somebody was refused, in the log of the tenant whose key or person it was: a missing right, another
+ * tenant, a known key or account that is wrong, revoked or at its end. The log gets an entry per actor and action at most once a
  * minute, with counts by field; many errors of one request for one field count once. Other errors are not noted, and a
  * note that fails changes nothing.
  */
@@ -36,9 +40,9 @@ export function noteDenials(context: Context, errors: readonly unknown[]): void 
 function denialOf({ auth }: Context, error: unknown): Denial | undefined {
   const known = appErrorOf(error)
   if (known?.code === 'UNAUTHENTICATED') {
-    const key = refusedKey.safeParse(known.context)
-    if (key.success) return { tenantId: key.data.tenantId, actor: `key:${key.data.keyId}`, action: 'key.refused' }
-    return auth && { tenantId: auth.tenantId, actor: auth.actor, action: 'key.refused' }
+    const { tenantId, actor } = refusedBearer.safeParse(known.context).data ?? auth ?? {}
+    if (tenantId === undefined || actor === undefined) return undefined
+    return { tenantId, actor, action: actor.startsWith('key:') ? 'key.refused' : 'session.refused' }
   }
   if (!auth) return undefined
   const { tenantId, actor } = auth

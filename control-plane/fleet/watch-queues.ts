@@ -2,7 +2,7 @@ import { platformTenantId } from '../../schema/roles.ts'
 import { AppError } from '../../shared/errors.ts'
 import { type QueueStanding, queueStandings } from '../../shared/runs/fleet.ts'
 import { lookInto } from '../audit/look-into.ts'
-import { refuseEnded } from '../auth/api-key.ts'
+import { refuseEnded } from '../auth/refuse-ended.ts'
 import { authOf, type Context, inTenant } from '../context.ts'
 import { platformReaders } from './read-queues.ts'
 

@@ -8,11 +8,11 @@ import { authOf, type Context } from '../context.ts'
 
 /**
  * The one builder of the schema. Every root field and every type with a tenant's data names its scope: `authScopes:
- * { scope: 'runs:read' }`, or a list of which any one will do. Fields are non-null unless they say otherwise.
+ * { scope: 'runs:read' }`, or a list of which any one will do; `anyone` for what strangers may ask. Fields are non-null unless they say otherwise.
  */
 export const builder = new SchemaBuilder<{
   Context: Context
-  AuthScopes: { scope: Scope | readonly Scope[]; authenticated: boolean }
+  AuthScopes: { scope: Scope | readonly Scope[]; authenticated: boolean; anyone: boolean }
   Scalars: {
     DateTime: { Input: Date; Output: Date }
     Date: { Input: string; Output: string }
@@ -30,6 +30,7 @@ export const builder = new SchemaBuilder<{
     treatErrorsAsUnauthorized: true,
     authScopes: (context) => ({
       authenticated: context.auth !== undefined,
+      anyone: true,
       scope: (wanted) => context.auth !== undefined && holds(context.auth, wanted),
     }),
     unauthorizedError: (_parent, context) => {
@@ -37,7 +38,7 @@ export const builder = new SchemaBuilder<{
         return new AppError('TENANT_NOT_ACTIVE', 'This tenant is suspended: it can be read and not changed.', {
           hint: 'The operator of the platform resumes it.',
         })
-      return new AppError('FORBIDDEN', 'This key has not the scope that the field needs.')
+      return new AppError('FORBIDDEN', 'This key or person has not the scope that the field needs.')
     },
   },
   relay: {

@@ -73,8 +73,16 @@ const ProblemCodeEnum = builder.enumType('ProblemCode', {
 /** The interface of refusals. */
 export const UserError = builder.interfaceRef<Refusal>('UserError').implement({
   description: 'A refusal that the caller can act on.',
-  resolveType: ({ quota, version, place }) =>
-    quota ? 'QuotaError' : version ? 'VersionConflict' : place ? 'ValidationError' : 'RequestError',
+  resolveType: ({ quota, version, retryAfterSeconds, place }) =>
+    retryAfterSeconds !== undefined
+      ? 'RateLimitError'
+      : quota
+        ? 'QuotaError'
+        : version
+          ? 'VersionConflict'
+          : place
+            ? 'ValidationError'
+            : 'RequestError',
   fields: (t) => ({
     code: t.field({ type: ErrorCodeEnum, description: 'What went wrong.', resolve: (refusal) => refusal.code }),
     message: t.exposeString('message', { description: 'The same in words, for people.' }),
@@ -134,6 +142,17 @@ builder.objectType(builder.objectRef<Refusal>('QuotaError'), {
   }),
 })
 
+builder.objectType(builder.objectRef<Refusal>('RateLimitError'), {
+  description: 'There were too many attempts.',
+  interfaces: [UserError],
+  fields: (t) => ({
+    retryAfterSeconds: t.int({
+      description: 'When it may be tried again, in seconds from now.',
+      resolve: ({ retryAfterSeconds }) => retryAfterSeconds ?? 0,
+    }),
+  }),
+})
+
 builder.objectType(builder.objectRef<Refusal>('VersionConflict'), {
   description: 'Somebody else has changed it meanwhile: read it again and decide.',
   interfaces: [UserError],
@@ -159,6 +178,8 @@ function problemDescriptions(code: ProblemCode): string {
     DUPLICATE_STEP: 'Two steps have one name.',
     UNKNOWN_STEP: 'A step that is waited for does not exist.',
     STEP_CYCLE: 'Steps wait for each other.',
+    UNKNOWN_PIPELINE: 'A pipeline that is followed does not exist.',
+    PIPELINE_CYCLE: 'Pipelines follow each other.',
     QUOTE_PLACEHOLDER: 'YAML reads a bare {placeholder} as a map: put it in quotes.',
     UNKNOWN_VARIABLE: 'A placeholder that nothing defines.',
     SQL_INTERPOLATION: 'A placeholder in SQL that could only be pasted as text.',

@@ -6,6 +6,7 @@ import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import { cancelRun, retryRun } from '../../shared/runs/ledger.ts'
 import { startInTransaction } from '../../shared/runs/start-in-transaction.ts'
+import { endAccess } from '../auth/end-access.ts'
 import { authOf, type Context } from '../context.ts'
 import { type Refusal, refusalOf } from '../graphql/user-errors.ts'
 import { hasEnded, outcomeError, readOutcome, waitForRun } from '../runs/wait-for-run.ts'
@@ -70,6 +71,7 @@ async function revokeKeys(context: Context, tx: Tx, tenantId: string): Promise<v
     .where(and(eq(apiKey.tenantId, tenantId), isNull(apiKey.revokedAt)))
     .returning({ id: apiKey.id })
   for (const { id } of revoked) await note(context, tx, tenantId, 'api_key.revoked', {}, id)
+  await endAccess(context, tx, { tenantId }, 'offboarded')
 }
 
 // Cancelled runs end when their workers have heard it. None starts any more, so what is cancelled here is all there is.

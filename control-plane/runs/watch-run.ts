@@ -1,6 +1,6 @@
 import type { RunState } from '../../schema/states.ts'
 import { AppError } from '../../shared/errors.ts'
-import { refuseEnded } from '../auth/api-key.ts'
+import { refuseEnded } from '../auth/refuse-ended.ts'
 import { authOf, type Context, inTenant } from '../context.ts'
 import { type EventRow, readAfter } from './read-events.ts'
 

@@ -10,11 +10,11 @@ import { hashSecret, splitApiKey } from '../../shared/secrets/api-key.ts'
 const platformScopes = [...roleScopes.PLATFORM_ADMIN]
 
 /**
- * Makes the platform's own tenant, and `token` a key of it. The caller keeps the token safe before it calls: a crash in
+ * Makes the platform's own tenant with its data key, and `token` a key of it. The caller keeps the token safe before it calls: a crash in
  * between then loses nothing. Safe to call with the same token at every start; a key that was revoked stays revoked.
  * Throws BAD_INPUT when the token has not the form that `makeApiKey` gives.
  */
-export async function createPlatform(ports: Pick<Ports, 'db' | 'clock'>, token: string): Promise<void> {
+export async function createPlatform(ports: Pick<Ports, 'db' | 'clock' | 'secrets'>, token: string): Promise<void> {
   const parts = splitApiKey(token)
   if (!parts) throw new AppError('BAD_INPUT', "The platform's API key is not of the form key_<id>.<secret>.")
   const secretHash = await hashSecret(parts.secret)
@@ -32,6 +32,7 @@ export async function createPlatform(ports: Pick<Ports, 'db' | 'clock'>, token: 
         activatedAt: ports.clock.now(),
       })
       .onConflictDoNothing()
+    await ports.secrets.createTenantKey(tx, platformTenantId)
     const made = await tx
       .insert(apiKey)
       .values({

@@ -4,7 +4,8 @@ import { tenantUser, userRole } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { AppError } from '../../shared/errors.ts'
 import { newId } from '../../shared/ids.ts'
-import { putMail } from '../../shared/outbox.ts'
+import { type OwnMail, putMail } from '../../shared/outbox.ts'
+import { linkMail, makeLink } from '../auth/account-links.ts'
 import { type Context, inTenant } from '../context.ts'
 import { lockPeople, refuseBeyond, refuseForeignRole, type UserRow } from './change-user.ts'
 import { checkedFields, emailTaken, personalFields } from './personal-fields.ts'
@@ -21,9 +22,9 @@ const inputShape = z.object({
 export type NewUser = z.input<typeof inputShape>
 
 /**
- * Makes an active person of the key's tenant with one role: the given one or the tenant's `defaultRole`; the name at
- * sign-in is by default the address. A welcome goes out when the tenant's configuration says so. Throws BAD_INPUT,
- * ALREADY_EXISTS for an address in use, FORBIDDEN for a role that may do more than the key.
+ * Makes an invited person of the caller's tenant with one role: the given one or the tenant's `defaultRole`; the user name
+ * is by default the address. A welcome with a link that activates the account goes out when the tenant's configuration says
+ * so. Throws BAD_INPUT, ALREADY_EXISTS for an address in use, FORBIDDEN for a role that may do more than the caller.
  */
 export function createUser(context: Context, given: NewUser): Promise<UserRow> {
   const { role: wanted, ...input } = checkedFields(inputShape, given)
@@ -47,7 +48,7 @@ export function createUser(context: Context, given: NewUser): Promise<UserRow> {
         username: input.username ?? input.email,
         firstName: input.firstName ?? '',
         lastName: input.lastName ?? '',
-        status: 'active',
+        status: 'invited',
       })
       .onConflictDoNothing()
       .returning()
@@ -68,25 +69,23 @@ export function createUser(context: Context, given: NewUser): Promise<UserRow> {
       },
       context.ports.secrets,
     )
-    if (welcomeMail) await putMail(tx, welcomeOf(user, companyName))
+    if (welcomeMail) {
+      const link = await makeLink(context, tx, { tenantId, userId: id, purpose: 'activate' })
+      await putMail(tx, linkMail(context, link, welcomeOf(user, companyName), 'welcome'))
+    }
     return user
   })
 }
 
-/** Under which key the welcome of a person stands in the outbox. */
-export const welcomeKey = (userId: string): `user.${string}` => `user.welcome ${userId}`
-
-function welcomeOf(
-  { tenantId, id, email, username, firstName }: UserRow,
-  companyName: string,
-): Parameters<typeof putMail>[1] {
+/** The welcome of a person, with the place of the link that activates the account. */
+export function welcomeOf({ email, username, firstName }: UserRow, companyName: string): Welcome {
   // A header is one line.
   const company = companyName.replaceAll(/\s+/g, ' ')
   return {
-    tenantId,
-    dedupeKey: welcomeKey(id),
     to: [email],
     subject: `Welcome to the data pipelines of ${company}`,
-    text: `Hello ${firstName || username},\n\n${company} has made an account for you. Your user name is ${username}.\n`,
+    text: `Hello ${firstName || username},\n\n${company} has made an account for you. Your user name is ${username}. Set your password within a week:\n\n{link}\n`,
   }
 }
+
+type Welcome = Pick<OwnMail, 'to' | 'subject' | 'text'>

@@ -1,12 +1,12 @@
-import { and, eq } from 'drizzle-orm'
+import { and, eq, like } from 'drizzle-orm'
 import { eraseSubject } from '../../shared/audit-personal.ts'
 import { outbox, tenantUser, userRole } from '../../schema/tables/index.ts'
+import { endAccess } from '../auth/end-access.ts'
 import type { Context } from '../context.ts'
 import { changeUser, keepAnAdministrator, type UserRow } from './change-user.ts'
-import { welcomeKey } from './create-user.ts'
 
 /**
- * Erases what is personal of a person, in the audit log and the welcome mail too, and takes the roles. The id stays, for
+ * Erases what is personal of a person, in the audit log and in mail too, ends every way in, and takes the roles. The id stays, for
  * what the audit log says of it; a repeat changes nothing. Throws NOT_FOUND, FORBIDDEN, and CONFLICT for the last active administrator.
  */
 export function deleteUser(context: Context, id: string): Promise<UserRow> {
@@ -21,7 +21,8 @@ export function deleteUser(context: Context, id: string): Promise<UserRow> {
       .set(erased)
       .where(and(eq(tenantUser.tenantId, tenantId), eq(tenantUser.id, id)))
     await tx.delete(userRole).where(and(eq(userRole.tenantId, tenantId), eq(userRole.userId, id)))
-    await tx.delete(outbox).where(and(eq(outbox.tenantId, tenantId), eq(outbox.dedupeKey, welcomeKey(id))))
+    await tx.delete(outbox).where(and(eq(outbox.tenantId, tenantId), like(outbox.dedupeKey, `user.% ${id}%`)))
+    await endAccess(context, tx, { tenantId, userId: id }, 'deleted')
     await eraseSubject(tx, tenantId, id)
     await note('user.deleted', { roles })
     return { ...user, ...erased }

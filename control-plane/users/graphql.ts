@@ -11,10 +11,12 @@ import type { UserRow } from './change-user.ts'
 import { createUser } from './create-user.ts'
 import { deactivateUser } from './deactivate-user.ts'
 import { deleteUser } from './delete-user.ts'
+import { inviteUser } from './invite-user.ts'
 import { listUsers, readUser, rolesOf } from './list-users.ts'
 import { updateUser } from './update-user.ts'
 
-const UserPermissions = builder.objectRef<Permissions>('UserPermissions').implement({
+/** What a person may do, in four words. */
+export const UserPermissions = builder.objectRef<Permissions>('UserPermissions').implement({
   description: 'What a person may do, in four words. They follow from the scopes of the roles.',
   fields: (t) => ({
     canViewJobs: t.exposeBoolean('canViewJobs', { description: made('Sees pipelines and runs', 'canViewJobs') }),
@@ -35,7 +37,7 @@ export const User = builder.objectRef<UserRow>('User').implement({
   fields: (t) => ({
     id: t.exposeID('id', { description: 'Begins with `usr_`.' }),
     email: t.exposeString('email', { description: 'Address, unique in the tenant; empty once deleted.' }),
-    username: t.exposeString('username', { description: 'Name at sign-in; empty once deleted.' }),
+    username: t.exposeString('username', { description: 'Short name; empty once deleted.' }),
     firstName: t.exposeString('firstName', { description: 'Given name; may be empty.' }),
     lastName: t.exposeString('lastName', { description: 'Family name; may be empty.' }),
     status: t.exposeString('status', { description: 'invited, active, deactivated or deleted.' }),
@@ -99,7 +101,7 @@ const CreateUserInput = builder.inputType('CreateUserInput', {
   description: 'A person to make.',
   fields: (t) => ({
     email: t.string({ required: true, description: 'Address, unique in the tenant.' }),
-    username: t.string({ description: 'Name at sign-in; default: the address.' }),
+    username: t.string({ description: 'Short name; default: the address.' }),
     firstName: t.string({ description: 'Given name; default: none.' }),
     lastName: t.string({ description: 'Family name; default: none.' }),
     role: t.field({
@@ -115,7 +117,7 @@ const UpdateUserInput = builder.inputType('UpdateUserInput', {
   fields: (t) => ({
     id: t.id({ required: true, description: 'The person, `usr_…`.' }),
     email: t.string({ description: 'Address, unique in the tenant.' }),
-    username: t.string({ description: 'Name at sign-in.' }),
+    username: t.string({ description: 'Short name.' }),
     firstName: t.string({ description: 'Given name.' }),
     lastName: t.string({ description: 'Family name.' }),
   }),
@@ -142,13 +144,37 @@ const UserPayload = builder.objectRef<{ user?: UserRow; errors: Refusal[] }>('Us
   }),
 })
 
+const InviteUserPayload = builder
+  .objectRef<{ user?: UserRow; link?: string | undefined; errors: Refusal[] }>('InviteUserPayload')
+  .implement({
+    description: 'The person, or why it is not invited.',
+    fields: (t) => ({
+      user: t.field({ type: User, nullable: true, description: 'The person.', resolve: ({ user }) => user }),
+      link: t.string({
+        nullable: true,
+        description: 'The token for `activateAccount`, shown this once; null when it goes out by mail.',
+        resolve: ({ link }) => link,
+      }),
+      errors: t.field({ type: [UserError], description: 'Why it was refused.', resolve: ({ errors }) => errors }),
+    }),
+  })
+
 builder.mutationFields((t) => ({
   createUser: t.field({
     type: UserPayload,
-    description: 'Makes an active person; it is welcomed by mail when the tenant’s configuration says so.',
+    description:
+      'Makes an invited person; it is welcomed by mail, with a link that activates the account, when the tenant’s configuration says so.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: CreateUserInput, required: true, description: 'The person.' }) },
     resolve: (_root, { input }, context) => answer(async () => ({ user: await createUser(context, input) })),
+  }),
+  inviteUser: t.field({
+    type: InviteUserPayload,
+    description:
+      'Makes a new link by which an invited or active person sets a password, good once and for a week; earlier ones are good no more. It goes out by mail when the tenant’s configuration says so, and is answered else.',
+    authScopes: { scope: ['users:write', 'platform:admin'] },
+    args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
+    resolve: (_root, { input }, context) => answer(() => inviteUser(context, input.id)),
   }),
   updateUser: t.field({
     type: UserPayload,
@@ -175,7 +201,8 @@ builder.mutationFields((t) => ({
   }),
   deactivateUser: t.field({
     type: UserPayload,
-    description: 'Takes every permission from a person until it is activated; never from the last administrator.',
+    description:
+      'Ends the sessions of a person and takes every permission until it is activated; never from the last administrator.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
     resolve: (_root, { input }, context) => answer(async () => ({ user: await deactivateUser(context, input.id) })),

@@ -1,6 +1,6 @@
 import { and, eq, ne, sql } from 'drizzle-orm'
 import { z } from 'zod'
-import { tenantUser } from '../../schema/tables/index.ts'
+import { accountLink, tenantUser } from '../../schema/tables/index.ts'
 import type { Context } from '../context.ts'
 import { changeUser, refuseDeleted, type UserRow } from './change-user.ts'
 import { checkedFields, emailTaken, personalFields } from './personal-fields.ts'
@@ -51,6 +51,9 @@ export function updateUser(context: Context, id: string, given: UserUpdate): Pro
       [key, next[key]],
       [`${key}Before`, user[key]],
     ])
+    // Links went to the address of before.
+    if (fields.includes('email'))
+      await tx.delete(accountLink).where(and(eq(accountLink.tenantId, user.tenantId), eq(accountLink.userId, id)))
     await note('user.updated', { fields }, Object.fromEntries(values))
     return { ...user, ...next }
   })

@@ -71,7 +71,7 @@ create table app.user_identity (
   issuer text not null,
   subject text not null,
   user_id text not null,
-  not_before timestamptz not null default '-infinity',
+  not_before timestamptz not null default 'epoch',
   primary key (tenant_id, issuer, subject),
   foreign key (tenant_id, user_id) references app.tenant_user (tenant_id, id) on delete cascade,
   foreign key (tenant_id, issuer) references app.identity_provider (tenant_id, issuer) on delete cascade

@@ -1,3 +1,4 @@
+import { sql } from 'drizzle-orm'
 import { boolean, integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
 import type { Role } from '../roles.ts'
 import { app } from './app.ts'
@@ -82,7 +83,9 @@ export const userIdentity = app.table(
     issuer: text().notNull(),
     subject: text().notNull(),
     userId: text('user_id').notNull(),
-    notBefore: moment('not_before').notNull(),
+    notBefore: moment('not_before')
+      .notNull()
+      .default(sql`'epoch'`),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.issuer, t.subject] })],
 )

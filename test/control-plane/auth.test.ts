@@ -43,7 +43,7 @@ describe('every way of having no valid key gives the same refusal', () => {
     expect(answer.status).toBe(401)
     expect(answer.errors).toEqual([
       {
-        message: 'This API key is not valid.',
+        message: 'This key or token is not valid.',
         extensions: { code: 'UNAUTHENTICATED', hint: expect.any(String), requestId: expect.stringMatching(/^req_/) },
       },
     ])
@@ -56,7 +56,7 @@ test('without a key nothing is said, not even whether a field exists', async () 
   )
   for (const answer of [known, unknown, broken]) {
     expect(answer?.status).toBe(401)
-    expect(answer?.errors[0]?.message).toBe('This request carries no API key.')
+    expect(answer?.errors[0]?.message).toBe('This request carries no key or token.')
   }
 })
 

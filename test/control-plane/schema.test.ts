@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { publicFields } from '../../control-plane/auth/public-document.ts'
+import { schema } from '../../control-plane/graphql/schema.ts'
+import { rootFields } from '../../scripts/roles-page.ts'
 import { type ControlPlane, controlPlane } from '../support/control-plane.ts'
 import { codesOf, rootDocuments } from '../support/documents.ts'
 
@@ -11,10 +14,24 @@ beforeAll(async () => {
 })
 afterAll(() => plane[Symbol.asyncDispose]())
 
-describe('a key without scopes is refused by every root field', () => {
-  test.each(rootDocuments.filter(({ name }) => name !== 'viewer'))('$operation $name', async (field) => {
-    expect(await codesOf(plane, field, powerless)).toEqual(['FORBIDDEN'])
-  })
+const open = rootFields(schema).filter(({ scopes }) => scopes.length === 0)
+
+describe('a key without scopes is refused by every root field that has one', () => {
+  test.each(rootDocuments.filter(({ name }) => !open.some((field) => field.name === name)))(
+    '$operation $name',
+    async (field) => {
+      expect(await codesOf(plane, field, powerless)).toEqual(['FORBIDDEN'])
+    },
+  )
+})
+
+test('what needs no scope is what somebody may know of or do to its own session', () => {
+  expect(open.filter(({ isPublic }) => !isPublic).map(({ name }) => name)).toEqual([
+    'viewer',
+    'changePassword',
+    'logout',
+  ])
+  expect(open.filter(({ isPublic }) => isPublic).map(({ name }) => name)).toEqual(publicFields.toSorted())
 })
 
 test('what a payload leads to keeps its own scope', async () => {

@@ -62,13 +62,17 @@ test('a person is made, found, listed, changed, deactivated, activated and erase
   )
   expect(made).toMatchObject({
     email: 'john.doe@acme.example',
-    status: 'active',
+    status: 'invited',
     roles: ['POWER_USER'],
-    permissions: { canViewJobs: true, canCreateJobs: true, canViewReports: true, canExportData: true },
+    permissions: { canViewJobs: false, canCreateJobs: false, canViewReports: false, canExportData: false },
   })
   const { id } = made
   const found = await plane.query(`{ user(id: "${id}") { ${shown} } users { nodes { id } } }`, b)
   expect(found.data).toEqual({ user: made, users: { nodes: [{ id }] } })
+  expect(await person('activateUser', { id }, b.token)).toMatchObject({
+    status: 'active',
+    permissions: { canViewJobs: true, canCreateJobs: true, canViewReports: true, canExportData: true },
+  })
   expect(await person('updateUser', { id, lastName: 'Roe', email: 'roe@acme.example' }, b.token)).toMatchObject({
     email: 'roe@acme.example',
     firstName: 'John',
@@ -94,6 +98,7 @@ test('a person is made, found, listed, changed, deactivated, activated and erase
   const log = await plane.query(`{ auditLog(filter: { target: "${id}" }) { nodes { action details } } }`, b)
   expect(log.data.auditLog.nodes.toReversed()).toEqual([
     { action: 'user.created', details: { role: 'POWER_USER', isWelcomed: false } },
+    { action: 'user.activated', details: { from: 'invited' } },
     { action: 'user.updated', details: { fields: ['email', 'lastName'] } },
     { action: 'user.role_changed', details: { from: ['POWER_USER'], to: 'DATA_ANALYST' } },
     { action: 'user.deactivated', details: { from: 'active' } },
@@ -168,7 +173,7 @@ describe('the last active administrator stays', () => {
     await person('deactivateUser', { id: second.id }, token)
     expect(await refusal(name, input(first.id), token)).toBe('CONFLICT')
     expect((await plane.query(`{ user(id: "${first.id}") { status roles } }`, { token })).data.user).toEqual({
-      status: 'active',
+      status: 'invited',
       roles: ['TENANT_ADMIN'],
     })
     await person('activateUser', { id: second.id }, token)
@@ -259,6 +264,6 @@ test('a person of another tenant and a missing one give the same answer, byte by
   }
   expect((await plane.query(`{ user(id: "${id}") { email status } }`, b)).data.user).toEqual({
     email: 'b@x.example',
-    status: 'active',
+    status: 'invited',
   })
 })

@@ -109,7 +109,7 @@ describe.skipIf(left !== undefined)(`on a server${left === undefined ? '' : `, l
   // A key of the platform in this database.
   async function platformKey(): Promise<string> {
     const { token } = await makeApiKey()
-    await createPlatform({ db: opened.db, clock: plane.ports.clock }, token)
+    await createPlatform({ ...plane.ports, db: opened.db }, token)
     return token
   }
 })

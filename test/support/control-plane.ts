@@ -1,16 +1,19 @@
 import { fileURLToPath } from 'node:url'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type App, type AppOptions, createApp } from '../../control-plane/app.ts'
+import { passwords } from '../../control-plane/auth/password.ts'
+import { mintAccessToken, startSession } from '../../control-plane/auth/session.ts'
 import { createPlatform } from '../../control-plane/tenants/bootstrap.ts'
 import { limitsOf, tenantConfiguration } from '../../schema/config/tenant.ts'
-import { type Scope, tenantScopes } from '../../schema/roles.ts'
+import { type Role, type Scope, tenantScopes } from '../../schema/roles.ts'
 import { queueTypes } from '../../schema/states.ts'
-import { apiKey, tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
+import { apiKey, tenant, tenantLimit, tenantQueue, tenantUser, userRole } from '../../schema/tables/index.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { withTenant } from '../../shared/db/db.ts'
 import type { ErrorData } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { type Claim, cancelStep, claimSteps, completeStep, failStep, heartbeat } from '../../shared/runs/ledger.ts'
+import { newId } from '../../shared/ids.ts'
 import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { signingKeys } from '../../shared/secrets/signing-keys.ts'
@@ -48,7 +51,20 @@ export type ControlPlane = AsyncDisposable & {
   tenant(id?: string): Promise<{ id: string; token: string }>
   /** Another key of a tenant. */
   key(tenantId: string, key?: { scopes?: readonly Scope[]; expiresAt?: Date; revokedAt?: Date }): Promise<string>
-  query(document: string, options?: { token?: string | undefined; variables?: object; app?: App }): Promise<Answer>
+  /** An active person of a tenant with these roles. */
+  person(tenantId: string, ...roles: Role[]): Promise<{ userId: string; email: string }>
+  /** The access token of a new session of a person. */
+  session(tenantId: string, userId: string): Promise<string>
+  query(
+    document: string,
+    options?: {
+      token?: string | undefined
+      variables?: object
+      app?: App
+      headers?: Record<string, string>
+      address?: string
+    },
+  ): Promise<Answer>
   /** Opens a subscription and reads its frames until it ends. */
   subscribe(
     document: string,
@@ -81,6 +97,7 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
       allowedOrigins: [],
       ...options,
       ...more,
+      identity: { passwords: passwords(systemClock, cheapCost), ...options.identity, ...more.identity },
     })
   const app = appWith({})
   const platform = await makeApiKey()
@@ -128,8 +145,23 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
       })
       return { id, token: await key(id) }
     },
-    async query(document, { token, variables = {}, app: other = app } = {}) {
-      const response = await other.fetch(post(document, variables, token, {}))
+    async person(tenantId, ...roles) {
+      const userId = newId('user')
+      const email = `${userId}@x.example`
+      await withTenant(db, { tenantId, side: 'api' }, async (tx) => {
+        await tx.insert(tenantUser).values({ tenantId, id: userId, email, username: email, status: 'active' })
+        await tx.insert(userRole).values(roles.map((role) => ({ tenantId, userId, role })))
+      })
+      return { userId, email }
+    },
+    async session(tenantId, userId) {
+      const { session } = await withTenant(db, { tenantId, side: 'api' }, (tx) =>
+        startSession(tx, { tenantId, userId, requestId: newId('request') }, ports.clock.now()),
+      )
+      return (await mintAccessToken(ports, session)).token
+    },
+    async query(document, { token, variables = {}, app: other = app, headers = {}, address } = {}) {
+      const response = await other.fetch(post(document, variables, token, headers), { address })
       const text = await response.text()
       const body: Loose = text.startsWith('{') ? JSON.parse(text) : {}
       return { status: response.status, data: body.data, errors: body.errors ?? [], text, headers: response.headers }
@@ -153,6 +185,9 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
     [Symbol.asyncDispose]: close,
   }
 }
+
+// The cost of a password is proven where it is the matter.
+const cheapCost = { ln: 4, r: 1, p: 1 }
 
 /** What a step of the small worker does: nothing for success, an error for failure. */
 export type Behaviour = (claim: Claim) => Promise<ErrorData | undefined> | ErrorData | undefined
