@@ -1,0 +1,160 @@
+import { queueTypes } from '../../../schema/states.ts'
+import { type Db, withTenant } from '../../../shared/db/db.ts'
+import { AppError, errorData } from '../../../shared/errors.ts'
+import { newId } from '../../../shared/ids.ts'
+import * as ledger from '../../../shared/runs/ledger.ts'
+import type { Random } from './random.ts'
+import { type Actor, PortError, type Wish } from './scheduler.ts'
+import { type Outcome, stepName, type WantedRun } from './workload.ts'
+
+/** What the actors of one simulation share. */
+export type Stage = {
+  db: Db
+  random: Random
+  tenants: readonly string[]
+  outcomes: ReadonlyMap<string, Outcome>
+  leaseMs: number
+  now(): number
+  /** Who has a step by what was called, whether or not the answer came through: its fence, and until when. */
+  held: Map<string, { fence: bigint; until: number }>
+  /** What the ledger did that it must not, in words. */
+  broken: string[]
+}
+
+const failure = (retry: 'never' | 'later') => errorData(new AppError('SOURCE_FAILED', 'The source broke.', { retry }))
+
+/** A worker that does one step at a time; what a lost answer means to it is what it means to the real one. */
+export function* worker(stage: Stage): Actor {
+  const id = newId('worker')
+  for (;;) {
+    let claims: ledger.Claim[] = []
+    try {
+      claims = (yield port('claim', () => claim(stage, id))) as ledger.Claim[] // the answer of this very call
+    } catch (error) {
+      mustBeOurs(error)
+    }
+    if (claims.length === 0) yield { sleepMs: stage.random.whole(200, 1_000) }
+    for (const claim of claims) {
+      try {
+        yield* work(stage, claim)
+      } catch (error) {
+        mustBeOurs(error)
+      }
+    }
+  }
+}
+
+async function claim(stage: Stage, id: string): Promise<ledger.Claim[]> {
+  const { db, leaseMs, tenants } = stage
+  const claims = await ledger.claimSteps(db, { worker: id, queues: queueTypes, limit: 1, leaseMs, tenants })
+  for (const one of claims) {
+    const before = stage.held.get(nameOf(one))
+    if (before && stage.now() < before.until)
+      stage.broken.push(`step ${nameOf(one)} was handed out while its lease ran`)
+    stage.held.set(nameOf(one), { fence: one.fence, until: stage.now() + leaseMs })
+  }
+  return claims
+}
+
+async function heartbeat(stage: Stage, claim: ledger.Claim): Promise<ledger.Order> {
+  const order = await ledger.heartbeat(stage.db, claim, stage.leaseMs)
+  if (order !== 'stale') mustHold(stage, claim, 'a heartbeat')
+  if (order === 'ok') stage.held.set(nameOf(claim), { fence: claim.fence, until: stage.now() + stage.leaseMs })
+  return order
+}
+
+// A word about a step that the ledger took ends the hold of the one whose word it was; nobody else's may be taken.
+async function end<T>(stage: Stage, claim: ledger.Claim, answer: Promise<T>): Promise<T> {
+  const taken = await answer
+  if (taken === false || taken === 'stale' || isRefusal(taken)) return taken
+  mustHold(stage, claim, 'the end')
+  stage.held.delete(nameOf(claim))
+  return taken
+}
+
+function mustHold(stage: Stage, claim: ledger.Claim, word: string): void {
+  if (stage.held.get(nameOf(claim))?.fence !== claim.fence)
+    stage.broken.push(`${word} of step ${nameOf(claim)} was taken from one who had lost it`)
+}
+
+const isRefusal = (answer: unknown): boolean => typeof answer === 'object' && answer !== null && 'refused' in answer
+const nameOf = (claim: ledger.Claim): string => stepName(claim.runId, claim.stepKey)
+
+function* work(stage: Stage, claim: ledger.Claim): Generator<Wish, void, unknown> {
+  const { db, random, leaseMs } = stage
+  let left = random.chance(0.1) ? leaseMs * 2 : random.whole(5, 200)
+  for (let order: ledger.Order = 'ok'; left > 0; left -= leaseMs / 3) {
+    yield { sleepMs: Math.min(left, leaseMs / 3) }
+    try {
+      order = (yield port('heartbeat', () => heartbeat(stage, claim))) as ledger.Order // of this call
+    } catch (error) {
+      mustBeOurs(error)
+    }
+    if (order === 'stale') return
+    if (order === 'cancel') return void (yield port('cancel', () => end(stage, claim, ledger.cancelStep(db, claim))))
+    if (order === 'release')
+      return void (yield port('release', () => end(stage, claim, ledger.releaseStep(db, claim, 'stop'))))
+  }
+  // A child of a fanned out step has no outcome of its own: it succeeds.
+  const outcome = stage.outcomes.get(stepName(claim.runId, claim.stepKey)) ?? 'succeed'
+  if (outcome === 'fail') yield port('fail', () => end(stage, claim, ledger.failStep(db, claim, failure('never'))))
+  else if (outcome === 'fail_once' && claim.attempt === 1)
+    yield port('fail', () => end(stage, claim, ledger.failStep(db, claim, failure('later'))))
+  else if (typeof outcome === 'object' && 'items' in outcome) {
+    const items = Array.from({ length: outcome.items }, (_, index) => index)
+    yield port('expand', () => end(stage, claim, ledger.expandStep(db, claim, items)))
+  } else if (typeof outcome === 'object') {
+    // Each try starts a run of its own.
+    const run = { ...outcome.child, runId: newId('run') }
+    yield port('child', () =>
+      end(
+        stage,
+        claim,
+        withTenant(db, { tenantId: claim.tenantId, side: 'worker' }, (tx) => ledger.startChild(tx, claim, run)),
+      ),
+    )
+  } else yield port('complete', () => end(stage, claim, ledger.completeStep(db, claim, { rows: 1 }, [])))
+}
+
+/** The housekeeping of one process. */
+export function* housekeeper(stage: Stage): Actor {
+  for (;;) {
+    try {
+      yield port('tick', () => ledger.tick(stage.db))
+    } catch (error) {
+      mustBeOurs(error)
+    }
+    yield { sleepMs: 1_000 }
+  }
+}
+
+/** Starts a run, again and again under its key until it is told of it, and cancels it if that is wanted. */
+export function* operator(stage: Stage, tenantId: string, wanted: WantedRun): Actor {
+  yield { sleepMs: wanted.startAfterMs }
+  yield* insist('start', () => withTenant(stage.db, { tenantId, side: 'api' }, (tx) => ledger.startRun(tx, wanted.run)))
+  if (!wanted.isCancelled) return
+  yield { sleepMs: stage.random.whole(0, 1_500) }
+  const cancel = { runId: wanted.run.runId, reason: 'user', actor: 'key:simulation', requestId: null }
+  yield* insist('cancel_run', () =>
+    withTenant(stage.db, { tenantId, side: 'api' }, (tx) => ledger.cancelRun(tx, cancel)),
+  )
+}
+
+function* insist(name: string, call: () => Promise<unknown>): Generator<Wish, void, unknown> {
+  for (;;) {
+    try {
+      yield port(name, call)
+      return
+    } catch (error) {
+      mustBeOurs(error)
+    }
+    yield { sleepMs: 100 }
+  }
+}
+
+const port = (name: string, call: () => Promise<unknown>): Wish => ({ port: name, call })
+
+// Anything but a fault of the simulation is one of the ledger.
+function mustBeOurs(error: unknown): void {
+  if (!(error instanceof PortError)) throw error
+}

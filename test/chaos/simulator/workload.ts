@@ -1,0 +1,88 @@
+import { newId } from '../../../shared/ids.ts'
+import type { Concurrency, NewRun } from '../../../shared/runs/ledger.ts'
+import type { PlannedStep } from '../../../shared/runs/plan.ts'
+import type { Random } from './random.ts'
+
+/** What a step does when a worker has it: the same each time, so that the end of a run can be known. */
+export type Outcome = 'succeed' | 'fail' | 'fail_once' | { items: number } | { child: NewRun }
+
+/** A run that an operator wants, and what becomes of its steps. */
+export type WantedRun = { run: NewRun; startAfterMs: number; isCancelled: boolean }
+
+/** Everything that a simulation does to one tenant. */
+export type Workload = { runs: WantedRun[]; outcomes: Map<string, Outcome> }
+
+/** The key of a step over all runs. */
+export const stepName = (runId: string, stepKey: string): string => `${runId}/${stepKey}`
+
+/** Runs with random graphs, triggers, groups, fan-out and runs inside runs, for one tenant. */
+export function workload(random: Random, tenant: { pipelineId: string }): Workload {
+  const outcomes = new Map<string, Outcome>()
+  const runs: WantedRun[] = []
+  for (let i = random.whole(2, 3); i > 0; i--)
+    runs.push({
+      run: newRun(random, tenant.pipelineId, outcomes, 0),
+      startAfterMs: random.whole(0, 2_000),
+      isCancelled: random.chance(0.15),
+    })
+  return { runs, outcomes }
+}
+
+function newRun(random: Random, pipelineId: string, outcomes: Map<string, Outcome>, depth: number): NewRun {
+  const runId = newId('run')
+  const steps: PlannedStep[] = []
+  const count = random.whole(1, depth === 0 ? 4 : 2)
+  for (let position = 0; position < count; position++) {
+    const key = `s${position}`
+    const needs = steps.filter(() => random.chance(0.45)).map((step) => step.key)
+    const dice = random.next()
+    const trigger = needs.length === 0 || dice < 0.7 ? 'on_success' : dice < 0.85 ? 'on_failure' : 'always'
+    const outcome = outcomeOf(random, pipelineId, outcomes, depth)
+    outcomes.set(stepName(runId, key), outcome)
+    steps.push({
+      key,
+      position,
+      ps_type: 'test.any',
+      queue: random.pick(['ingest', 'transform', 'export', 'delivery']),
+      trigger,
+      needs,
+      max_attempts: 2,
+      backoff_ms: 50,
+      backoff_cap_ms: 200,
+      timeout_ms: 600_000,
+      allow_failure: random.chance(0.15),
+      settings: {},
+      ...(typeof outcome === 'object' && 'items' in outcome ? { for_each: '{items}' } : {}),
+    })
+  }
+  return {
+    runId,
+    pipelineId,
+    pipelineVersion: 1,
+    trigger: 'manual',
+    idempotencyKey: depth === 0 ? `once ${runId}` : null,
+    inputHash: depth === 0 ? 'same' : null,
+    parameters: {},
+    timeoutMs: null,
+    requestedBy: 'key:simulation',
+    requestId: null,
+    priority: random.whole(-1, 1),
+    concurrency: depth === 0 && random.chance(0.5) ? groupOf(random) : null,
+    steps,
+  }
+}
+
+const groupOf = (random: Random): Concurrency => ({
+  group: 'g',
+  limit: 1,
+  onConflict: random.chance(0.8) ? 'queue' : 'cancel_running',
+})
+
+function outcomeOf(random: Random, pipelineId: string, outcomes: Map<string, Outcome>, depth: number): Outcome {
+  const dice = random.next()
+  if (dice < 0.65) return 'succeed'
+  if (dice < 0.75) return 'fail'
+  if (dice < 0.83) return 'fail_once'
+  if (dice < 0.92) return { items: random.whole(0, 3) }
+  return depth === 0 ? { child: newRun(random, pipelineId, outcomes, 1) } : 'succeed'
+}
