@@ -4,7 +4,7 @@ import { queueTypes } from '../../schema/states.ts'
 import { type Db, rowsOf } from '../../shared/db/db.ts'
 import { AppError, errorData } from '../../shared/errors.ts'
 import { claimSteps, completeStep, failStep } from '../../shared/runs/ledger.ts'
-import { stepInput } from '../../workers/step-input.ts'
+import { type StepInput, stepInput } from '../../workers/step-input.ts'
 import { type ControlPlane, controlPlane, type Loose } from '../support/control-plane.ts'
 
 let plane: ControlPlane
@@ -12,6 +12,8 @@ beforeAll(async () => {
   plane = await controlPlane()
 })
 afterAll(() => plane[Symbol.asyncDispose]())
+
+const jobOf = (input: StepInput) => (input && 'job' in input ? input.job : undefined)
 
 type T = { id: string; token: string }
 const canary = 'canary-0815-never-shown'
@@ -59,10 +61,10 @@ test('a queued credential is used when its test has succeeded, and not before', 
   })
   // The test itself opens it; what it was given names no secret but the opened one.
   const input = await stepInput(plane.ports, check)
-  expect(input?.job.secret).toMatchObject({ password: canary })
+  expect(jobOf(input)?.secret).toMatchObject({ password: canary })
   await completeStep(plane.ports.db, check, { ok: true }, [])
   expect(await read(t)).toMatchObject({ status: 'ACTIVE', problem: null })
-  expect((await useIt(t))?.job.secret).toMatchObject({ password: canary })
+  expect(jobOf(await useIt(t))?.secret).toMatchObject({ password: canary })
   const log = await plane.query('{ auditLog(first: 50) { nodes { action target } } }', t)
   expect(log.data.auditLog.nodes).toContainEqual({ action: 'credential.activated', target: credential.id })
 })

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { queueTypes } from '../../schema/states.ts'
 import { claimSteps } from '../../shared/runs/ledger.ts'
-import { stepInput } from '../../workers/step-input.ts'
+import { type StepInput, stepInput } from '../../workers/step-input.ts'
 import { type ControlPlane, controlPlane, type Loose } from '../support/control-plane.ts'
 
 let plane: ControlPlane
@@ -9,6 +9,8 @@ beforeAll(async () => {
   plane = await controlPlane()
 })
 afterAll(() => plane[Symbol.asyncDispose]())
+
+const jobOf = (input: StepInput) => (input && 'job' in input ? input.job : undefined)
 
 type T = { id: string; token: string }
 const mutate = async (t: { token: string }, name: string, type: string, input: object, select = ''): Promise<Loose> => {
@@ -232,8 +234,8 @@ describe('an environment', () => {
     // What it took stays with the run.
     await mutate(t, 'deleteEnvironment', 'DeleteEnvironmentInput', { name: 'dev' })
     const input = await stepInput(plane.ports, await claimOf(t))
-    expect(input?.job.settings['source']).toEqual({ paths: ['dev/a.csv'] })
-    expect(input?.job.secret).toMatchObject({ host: 'south' })
+    expect(jobOf(input)?.settings['source']).toEqual({ paths: ['dev/a.csv'] })
+    expect(jobOf(input)?.secret).toMatchObject({ host: 'south' })
     expect((await start(t, { environment: 'dev' })).errors).toMatchObject([
       { code: 'NOT_FOUND', path: ['environment'] },
     ])
