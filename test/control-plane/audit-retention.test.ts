@@ -264,6 +264,63 @@ describe('by a witness is found after a cut:', () => {
     expect((await verify({ witnesses: [witness] })).broken).toEqual({ seq: witness.seq, reason: 'WITNESS_MISMATCH' })
   })
 
+  test('an old state that was put back, checkpoint and sealed details with it, and written on', async () => {
+    await write(500, 400, 370, 10)
+    const person = { email: 'jo@acme.example' }
+    const entry = {
+      tenantId: t.id,
+      actor: 'x',
+      action: 'user.seen',
+      target: 'usr_1',
+      subject: 'usr_1',
+      personal: person,
+    }
+    const add = (): Promise<void> =>
+      withTenant(plane.ports.db, { tenantId: t.id, side: 'api' }, (tx) => audit(tx, entry, plane.ports.secrets))
+    await add()
+    const tables = ['audit_event', 'audit_head', 'audit_checkpoint']
+    const backup: string[] = []
+    for (const table of tables) {
+      const [row] = await rowsOf<{ rows: string }>(
+        plane.ports.db,
+        sql`select coalesce(jsonb_agg(x), '[]')::text as rows from ${sql.raw(`app.${table}`)} x where tenant_id = ${t.id}`,
+      )
+      backup.push(row?.rows ?? '')
+    }
+    expect(await cut()).toBe(3)
+    await add()
+    const witness = await head()
+    await tamper(
+      plane.ports.db,
+      ...tables.flatMap((table, i) => [
+        sql`delete from ${sql.raw(`app.${table}`)} where tenant_id = ${t.id}`,
+        sql`insert into ${sql.raw(`app.${table}`)} select * from jsonb_populate_recordset(null::${sql.raw(`app.${table}`)}, ${backup[i]}::jsonb)`,
+      ]),
+    )
+    for (let i = 0; i < 5; i++) await add()
+    expect(await verify()).toMatchObject({ broken: undefined, cut: 0 })
+    expect((await verify({ witnesses: [witness] })).broken).toEqual({ seq: witness.seq, reason: 'WITNESS_MISMATCH' })
+  })
+
+  test('a log that was made anew from some entry after the checkpoint on', async () => {
+    await write(500, 400, 10, 9, 8)
+    await cut()
+    const witness = await head()
+    await tamper(
+      plane.ports.db,
+      sql`update app.audit_event set actor = 'x' where tenant_id = ${t.id} and seq = 4`,
+      sql.raw(`do $$ declare e record; v text; begin
+        select hash into v from app.audit_event where tenant_id = '${t.id}' and seq = 3;
+        for e in select * from app.audit_event where tenant_id = '${t.id}' and seq > 3 order by seq loop
+          update app.audit_event set prev_hash = v, hash = app.audit_hash(tenant_id, seq, id, at, actor, action, target, request_id,
+            details, v, subject, personal) where tenant_id = e.tenant_id and id = e.id returning hash into v;
+        end loop;
+        update app.audit_head set hash = v where tenant_id = '${t.id}'; end $$`),
+    )
+    expect((await verify()).broken).toBeUndefined()
+    expect((await verify({ witnesses: [witness] })).broken).toEqual({ seq: witness.seq, reason: 'WITNESS_MISMATCH' })
+  })
+
   test('nothing, when it saw what was cut by right', async () => {
     await write(500, 400)
     const witness = await head()

@@ -1,15 +1,24 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sql } from 'drizzle-orm'
 import { queueTypes } from '../../schema/states.ts'
 import { exitCodes, run } from '../../scripts/verify-audit.ts'
+import { checkpointKeys } from '../../shared/audit-checkpoint.ts'
+import { eraseSubject } from '../../shared/audit-personal.ts'
 import { audit } from '../../shared/audit.ts'
 import { verifyAudit } from '../../shared/audit-verify.ts'
+import { systemClock } from '../../shared/clock.ts'
 import { withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
 import * as ledger from '../../shared/runs/ledger.ts'
+import { secretBox } from '../../shared/secrets/secret-box.ts'
+import { signingKeys } from '../../shared/secrets/signing-keys.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
-import { expireLeases, makeTenant } from '../support/database.ts'
+import { cutAudits } from '../../workers/keep-audit.ts'
+import { agedEntry, expireLeases, makeTenant } from '../support/database.ts'
 import { startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres()
@@ -21,14 +30,24 @@ describe.skipIf(left !== undefined)(
     let opened: OpenDb
     const url = 'url' in postgres ? postgres.url : ''
     beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'audit-keys-'))
       await migratePg(url, migrationsFolder)
       opened = openPg(url, 16)
     })
     afterAll(async () => {
       await opened.close()
+      await rm(folder, { recursive: true, force: true })
       if ('stop' in postgres) await postgres.stop()
     })
     const row = (tenantId: string, target: string) => ({ tenantId, actor: 'x', action: 'x.y', target })
+    const platform = { current: 'k1', keys: { k1: btoa('0123456789abcdef0123456789abcdef') } }
+    const signing = signingKeys(platform)
+    let folder = ''
+    const keysFile = async (): Promise<string> => {
+      const file = join(folder, 'keys.json')
+      await writeFile(file, JSON.stringify({ k1: (await signing.findPair('k1'))?.publicKey }))
+      return file
+    }
     const verify = (tenantId: string) => verifyAudit(opened.db, { tenantId, side: 'api' })
 
     test('sixteen writers at once, some of which give up, keep one chain without a gap', async () => {
@@ -61,6 +80,31 @@ describe.skipIf(left !== undefined)(
       })
       await Promise.all(writers)
       for (const id of ids) expect(await verify(id)).toMatchObject({ rows: 240, broken: undefined })
+    })
+
+    test('cuts, writers, erasures and verifiers at once leave one good chain', async () => {
+      const { tenantId } = await makeTenant(opened.db)
+      const box = secretBox(platform)
+      const silent = { info() {}, warn() {}, error() {} }
+      for (let i = 0; i < 300; i++) await agedEntry(opened.db, tenantId, 400 - i / 1000)
+      const keys = checkpointKeys(signing)
+      const scope = { tenantId, side: 'api' } as const
+      const cuts: number[] = []
+      const found: unknown[] = []
+      const work = [0, 1, 2, 3].map(async (writer) => {
+        for (let i = 0; i < 25; i++) {
+          const about = { subject: `usr_${i}`, personal: { email: `${writer}@acme.example` } }
+          await withTenant(opened.db, scope, (tx) => audit(tx, { ...row(tenantId, `${writer}.${i}`), ...about }, box))
+          if (writer === 0) await withTenant(opened.db, scope, (tx) => eraseSubject(tx, tenantId, `usr_${i}`))
+          if (writer === 1 || writer === 2)
+            cuts.push(await cutAudits({ db: opened.db, signing, clock: systemClock, log: silent }))
+          if (writer > 1) found.push((await verifyAudit(opened.db, { ...scope, keys })).broken)
+        }
+      })
+      await Promise.all(work)
+      expect(found.filter((broken) => broken !== undefined)).toEqual([])
+      expect(cuts.reduce((sum, rows) => sum + rows, 0)).toBe(300)
+      expect(await verifyAudit(opened.db, { ...scope, keys })).toMatchObject({ broken: undefined, cut: 300, rows: 101 })
     })
 
     test('runs that start, end, fail, are cancelled and reaped at once leave one good chain per tenant', async () => {
@@ -116,7 +160,9 @@ describe.skipIf(left !== undefined)(
         expect(verified.rows).toBeGreaterThan(90)
       }
       const lines: string[] = []
-      expect(await run(['--url', url], (line) => lines.push(line))).toBe(exitCodes.good)
+      expect(await run(['--url', url, '--checkpoint-keys', await keysFile()], (line) => lines.push(line))).toBe(
+        exitCodes.good,
+      )
       expect(lines.filter((line) => line.startsWith('good'))).toHaveLength(lines.length)
     })
   },
