@@ -16,7 +16,7 @@ const bodyShape = z.strictObject({
   query: z.string(),
   variables: z.record(z.string(), z.unknown()).nullish(),
   operationName: z.string().nullish(),
-  extensions: z.unknown(),
+  extensions: z.unknown().optional(),
 })
 
 /**

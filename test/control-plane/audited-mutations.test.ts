@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { schema } from '../../control-plane/graphql/schema.ts'
+import { linkSeed, linkToken } from '../../shared/auth/account-link.ts'
 import { verifyAudit } from '../../shared/audit-verify.ts'
 import { AppError, errorData } from '../../shared/errors.ts'
 import { rowsOf } from '../../shared/db/db.ts'
@@ -23,11 +24,14 @@ type Case = {
   name: string
   input: () => object
   platform?: true
+  /** Who asks, instead of a key; undefined for a stranger. */
+  bearer?: () => string | undefined
   /** Waits for a worker; the runs of the other cases must not end before their turn. */
   worker?: 'succeeds' | 'fails'
   select?: string
-  keep?: (payload: Loose) => void
+  keep?: (payload: Loose) => unknown
 }
+const stranger = (): undefined => undefined
 const outcomes = { succeeds: undefined, fails: errorData(new AppError('CONNECTION_FAILED', 'No.', { retry: 'never' })) }
 /** Every mutation that changes something, in an order in which each can succeed. */
 const cases: Case[] = [
@@ -45,6 +49,59 @@ const cases: Case[] = [
   },
   { name: 'updateUser', input: () => ({ id: made['user'], firstName: 'Jo' }) },
   { name: 'changeUserRole', input: () => ({ id: made['user'], role: 'DATA_ANALYST' }) },
+  {
+    name: 'inviteUser',
+    input: () => ({ id: made['user'] }),
+    select: 'link',
+    keep: ({ link }) => (made['link'] = link),
+  },
+  {
+    name: 'activateAccount',
+    bearer: stranger,
+    input: () => ({ token: made['link'], password: 'correct horse battery' }),
+  },
+  {
+    name: 'login',
+    bearer: stranger,
+    input: () => ({ tenantId: a.id, email: 'jo@acme.example', password: 'correct horse battery' }),
+    select: 'tokens { refreshToken }',
+    keep: ({ tokens }) => (made['refresh'] = tokens.refreshToken),
+  },
+  {
+    name: 'refreshSession',
+    bearer: stranger,
+    input: () => ({ refreshToken: made['refresh'] }),
+    select: 'tokens { accessToken }',
+    keep: ({ tokens }) => (made['access'] = tokens.accessToken),
+  },
+  {
+    name: 'changePassword',
+    bearer: () => made['access'],
+    input: () => ({ currentPassword: 'correct horse battery', newPassword: 'correct horse staple' }),
+  },
+  { name: 'logout', bearer: () => made['access'], input: () => ({ everywhere: true }) },
+  {
+    name: 'requestPasswordReset',
+    bearer: stranger,
+    input: () => ({ tenantId: a.id, email: 'jo@acme.example' }),
+    keep: async () => {
+      const [mail] = await rowsOf<{ link: unknown }>(
+        plane.ports.db,
+        sql`select payload -> 'link' as link from app.outbox where dedupe_key like 'user.reset %'`,
+      )
+      made['reset'] = (await linkToken(plane.ports.signing, linkSeed.parse(mail?.link))) ?? ''
+    },
+  },
+  {
+    name: 'resetPassword',
+    bearer: stranger,
+    input: () => ({ token: made['reset'], password: 'correct horse battery' }),
+  },
+  {
+    name: 'configureIdentityProvider',
+    input: () => ({ issuer: 'https://id.acme.example', audience: 'tributary' }),
+  },
+  { name: 'removeIdentityProvider', input: () => ({ issuer: 'https://id.acme.example' }) },
   { name: 'deactivateUser', input: () => ({ id: made['user'] }) },
   { name: 'activateUser', input: () => ({ id: made['user'] }) },
   { name: 'deleteUser', input: () => ({ id: made['user'] }) },
@@ -94,16 +151,16 @@ const readOnly = ['validatePipeline']
 const mutations = schema.getMutationType()?.getFields() ?? {}
 
 describe('leaves an audit row that names its request:', () => {
-  test.for(cases)('$name', async ({ name, input, platform, worker, select = '', keep }) => {
+  test.for(cases)('$name', async ({ name, input, platform, bearer, worker, select = '', keep }) => {
     await using _worker = worker ? smallWorker(plane.ports, () => outcomes[worker]) : undefined
     const type = String(mutations[name]?.args[0]?.type)
     const { data, errors, headers } = await plane.query(
       `mutation ($input: ${type}) { ${name}(input: $input) { errors { code message } ${select} } }`,
-      { token: platform ? plane.platformToken : a.token, variables: { input: input() } },
+      { token: bearer ? bearer() : platform ? plane.platformToken : a.token, variables: { input: input() } },
     )
     const codes = data?.[name]?.errors.map((error: Loose) => error.code)
     expect([name, errors, codes]).toEqual([name, [], []])
-    keep?.(data[name])
+    await keep?.(data[name])
     const rows = await rowsOf<{ action: string }>(
       plane.ports.db,
       sql`select action from app.audit_event where request_id = ${headers.get('x-request-id')}`,
