@@ -12,6 +12,11 @@ const crossTenantIndexes = [
   'pipeline_run_open',
   'run_step_lease',
   'outbox_due',
+  'schedule_due',
+  'backfill_open',
+  'pipeline_trigger_look',
+  'run_follow_up_due',
+  'webhook_lookup',
   'turn_clock_pkey',
 ]
 // The platform's own: who works here, its one switch, where turns stand, and failed sign-ins by numbers that name nobody.
@@ -25,14 +30,17 @@ const definers = [
   'cancel_step',
   'claim_outbox',
   'claim_steps',
+  'claim_watches',
   'complete_step',
   'control_fleet',
   'count_quota',
   'cut_audit',
   'discard_step',
+  'due_triggers',
   'expand_step',
   'fail_step',
   'find_api_key',
+  'find_webhook',
   'finish_outbox',
   'fleet_status',
   'flush_denials',
@@ -52,6 +60,7 @@ const definers = [
   'see_worker',
   'start_child',
   'start_run',
+  'sweep_triggers',
   'tick',
 ]
 
