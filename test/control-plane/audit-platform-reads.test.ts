@@ -82,3 +82,10 @@ test('without the row there is no read', async () => {
   }
   expect(await verifyAudit(db, { tenantId: a.id, side: 'api' })).toMatchObject({ broken: undefined })
 })
+
+test('a list of all tenants is an entry of the platform’s own log', async () => {
+  const { errors } = await plane.query('{ tenants(first: 2) { nodes { id adminEmail } } }', { token: support })
+  expect(errors).toEqual([])
+  const [last] = await entries(plane.platformToken)
+  expect(last).toMatchObject({ actor: actorOf(support), action: 'tenant.listed', target: 'platform' })
+})
