@@ -37,10 +37,9 @@ export async function codesOf(
   if (operation !== 'subscription')
     return (await plane.query(document, { token })).errors.map((error) => error.extensions.code)
   // A stream that is open to the key need not end by itself: what it says first tells.
-  const leave = new AbortController()
-  const frames = plane.subscribe(document, { token, signal: leave.signal })
+  const frames = plane.subscribe(document, { token })
   const first: IteratorResult<Frame, unknown> = await frames.next()
-  leave.abort()
+  await frames.return(undefined)
   const errors: { extensions: { code: string } }[] = first.done ? [] : (first.value.data.errors ?? [])
   return errors.map((error) => error.extensions.code)
 }
