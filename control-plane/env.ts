@@ -1,9 +1,5 @@
 import { z } from 'zod'
-
-const platformKeys = z.object({
-  current: z.string(),
-  keys: z.record(z.string(), z.string()),
-})
+import { platformKeysText } from '../shared/secrets/platform-keys.ts'
 
 /** Environment of the edge. */
 export const edgeEnv = z.object({
@@ -12,12 +8,7 @@ export const edgeEnv = z.object({
   /** `host:port` of a WebSocket proxy in front of PostgreSQL instead of Neon. */
   NEON_PROXY: z.string().optional(),
   /** Keys that wrap the tenants' data keys: `{"current":"k1","keys":{"k1":"<32 bytes, base64>"}}`. */
-  PLATFORM_KEYS: z.string().transform((text, context) => {
-    const parsed = platformKeys.safeParse(jsonOf(text))
-    if (parsed.success && Object.hasOwn(parsed.data.keys, parsed.data.current)) return parsed.data
-    context.addIssue({ code: 'custom', message: 'expected {"current": "k1", "keys": {"k1": "<32 bytes, base64>"}}' })
-    return z.NEVER
-  }),
+  PLATFORM_KEYS: platformKeysText,
   /** Page that takes one-time links, which follow it after `#`; without one mail holds the code alone. */
   ACCOUNT_URL: z.url({ protocol: /^https?$/ }).optional(),
   /** Origins that browsers may call from, separated by commas; default none. */
@@ -28,11 +19,3 @@ export const edgeEnv = z.object({
 })
 /** The parsed environment. */
 export type EdgeEnv = z.output<typeof edgeEnv>
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}

@@ -12,7 +12,8 @@ import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { standaloneEnv } from '../standalone/env.ts'
 import { lockFolder } from '../standalone/lock.ts'
 import { openPglite } from '../standalone/pglite.ts'
-import { keyFile, migrationsFolder, platformKeysFile } from '../standalone/ports.ts'
+import { platformKeysShape } from '../shared/secrets/platform-keys.ts'
+import { migrationsFolder, platformKeysFile } from '../standalone/ports.ts'
 import { openPg } from '../workers/db/pg.ts'
 
 const help = `Wraps every tenant's data keys with a new platform key; no credential is touched.
@@ -53,7 +54,7 @@ export async function rewrapAllTenants(db: Db, keys: PlatformKeys): Promise<numb
  */
 export async function replaceFileKey(db: Db, dataDir: string): Promise<{ current: string; wrapped: number }> {
   const file = platformKeysFile(dataDir)
-  const found = keyFile.parse(JSON.parse(readFileSync(file, 'utf8')))
+  const found = platformKeysShape.parse(JSON.parse(readFileSync(file, 'utf8')))
   const isUnfinished = Object.keys(found.keys).length > 1
   const keys = isUnfinished ? found : withNewKey(found)
   if (!isUnfinished) write(file, keys)

@@ -16,7 +16,8 @@ import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { anchorFiles, readAnchorKey, readWitnesses, writeAnchors } from '../standalone/audit-anchors.ts'
 import { lockFolder } from '../standalone/lock.ts'
 import { openPglite } from '../standalone/pglite.ts'
-import { keyFile, migrationsFolder, platformKeysFile } from '../standalone/ports.ts'
+import { platformKeysShape } from '../shared/secrets/platform-keys.ts'
+import { migrationsFolder, platformKeysFile } from '../standalone/ports.ts'
 import { openPg } from '../workers/db/pg.ts'
 
 const help = `Verifies the audit logs of a deployment: recomputes every hash outside the database.
@@ -159,7 +160,7 @@ async function publicKeys({ 'data-dir': folder, 'checkpoint-keys': file }: Asked
 }
 
 function platformKeysOf(folder: string | undefined): PlatformKeys {
-  if (folder !== undefined) return keyFile.parse(JSON.parse(readFileSync(platformKeysFile(folder), 'utf8')))
+  if (folder !== undefined) return platformKeysShape.parse(JSON.parse(readFileSync(platformKeysFile(folder), 'utf8')))
   const { PLATFORM_KEYS } = process.env
   if (!PLATFORM_KEYS) throw new Error('a log was cut: name --checkpoint-keys, or give PLATFORM_KEYS')
   return readEnv(edgeEnv.pick({ PLATFORM_KEYS: true }), process.env).PLATFORM_KEYS

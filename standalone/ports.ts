@@ -2,15 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import pino from 'pino'
-import { z } from 'zod'
 import { systemClock } from '../shared/clock.ts'
-import { type Log, withoutSecrets } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { platformKeysShape } from '../shared/secrets/platform-keys.ts'
 import { type PlatformKeys, secretBox } from '../shared/secrets/secret-box.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
 import { inProcessWaker } from '../shared/waking/waker.ts'
+import { processLog } from '../workers/process-log.ts'
 import { openPglite } from './pglite.ts'
 
 /** Folder of the migrations. */
@@ -37,22 +36,9 @@ export async function openPorts(dataDir: string, logLevel: string): Promise<{ po
   }
 }
 
-/** The log of a Node process: JSON lines on standard error, without secrets. */
-export function processLog(level: string): Log {
-  const logger = pino({ level, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }))
-  return withoutSecrets({
-    info: (event, fields) => logger.info(fields ?? {}, event),
-    warn: (event, fields) => logger.warn(fields ?? {}, event),
-    error: (event, fields) => logger.error(fields ?? {}, event),
-  })
-}
-
-/** Form of the file with the platform keys. */
-export const keyFile = z.object({ current: z.string(), keys: z.record(z.string(), z.string()) })
-
 // The platform key is made once and kept beside the data, for the owner's eyes only.
 function platformKeys(file: string): PlatformKeys {
-  if (existsSync(file)) return keyFile.parse(JSON.parse(readFileSync(file, 'utf8')))
+  if (existsSync(file)) return platformKeysShape.parse(JSON.parse(readFileSync(file, 'utf8')))
   const made: PlatformKeys = { current: 'k1', keys: { k1: randomBytes(32).toString('base64') } }
   writeFileSync(file, JSON.stringify(made), { flag: 'wx', mode: 0o600 })
   return made
