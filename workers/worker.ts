@@ -10,6 +10,7 @@ import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
 import { runStep } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
+import { sweepExports } from './sweep-exports.ts'
 
 /** How a worker works; times in milliseconds. */
 export type WorkerOptions = {
@@ -30,6 +31,8 @@ export type WorkerOptions = {
   /** How often old entries of audit logs are cut and counted refusals written. Default a minute. */
   auditMs?: number
 }
+
+const sweepEveryMs = 3_600_000
 
 /** A running worker. */
 export type Worker = {
@@ -109,10 +112,14 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   const say = (what: Promise<void>): Promise<void> =>
     what.catch((error: unknown) => ports.log.warn('worker.unseen', { error: describeError(error) }))
 
+  let sweptAt = Number.NEGATIVE_INFINITY
   async function keepHouse(): Promise<void> {
     await tick(ports.db)
     await report()
     if (options.mail) await sendDueMessages(ports, options.mail, stopping.signal)
+    if (performance.now() - sweptAt < sweepEveryMs) return
+    sweptAt = performance.now()
+    await sweepExports(options.dataDir, ports.clock.now())
   }
 
   async function loop(): Promise<void> {

@@ -1,11 +1,23 @@
-import { and, eq, isNull, notInArray, sql } from 'drizzle-orm'
-import { apiKey, pipelineRun, tenant, tenantQueue } from '../../schema/tables/index.ts'
+import { and, eq, isNull, ne, notInArray, sql } from 'drizzle-orm'
+import { z } from 'zod'
+import { tenantConfiguration } from '../../schema/config/tenant.ts'
+import {
+  apiKey,
+  outbox,
+  pipelineRun,
+  runStep,
+  tenant,
+  tenantEnvironment,
+  tenantQueue,
+  tenantUser,
+  userRole,
+} from '../../schema/tables/index.ts'
 import { eraseSubjects } from '../../shared/audit-personal.ts'
 import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import { cancelRun, retryRun } from '../../shared/runs/ledger.ts'
-import { startInTransaction } from '../../shared/runs/start-in-transaction.ts'
+import { type NewRun, startInTransaction } from '../../shared/runs/start-in-transaction.ts'
 import { endAccess } from '../auth/end-access.ts'
 import { authOf, type Context } from '../context.ts'
 import { type Refusal, refusalOf } from '../graphql/user-errors.ts'
@@ -14,21 +26,26 @@ import { wakeQueues } from '../runs/wake-queues.ts'
 import { inLockedTenant, moveTo, type TenantRow } from '../tenants/suspend-tenant.ts'
 
 /** Steps of offboarding, in order; `tenant.dismantled` holds those that are done. */
-export const offboardingSteps = ['keys', 'runs', 'data', 'secrets', 'offboarded'] as const
-type Step = (typeof offboardingSteps)[number]
+export const offboardingSteps = ['keys', 'runs', 'data', 'secrets', 'people', 'offboarded'] as const
+type Step = (typeof offboardingSteps)[number] | 'export'
 
-/** The tenant as it stands after a call, and why it is not gone yet. */
-export type Offboarded = { tenant: TenantRow; errors: Refusal[] }
+/** The tenant as it stands after a call, what it was given along, and why it is not gone yet. */
+export type Offboarded = { tenant: TenantRow; exported?: Exported; errors: Refusal[] }
+
+/** Tables, rows and bytes of the export, and whether it stands on the tenant's own server. */
+export type Exported = { tables: number; rows: number; bytes: number; isDelivered: boolean }
 
 /**
  * Takes a tenant down for good: suspends it and revokes its keys, cancels its runs and waits for them, has a worker remove
  * lake and folders, destroys its data keys, which makes its credentials and all that is personal in its
- * audit log unreadable, and marks it offboarded. Profile, runs
- * and audit log stay; the id is never used again. Each step is done once, with its audit row: a repeat after a crash or
+ * audit log unreadable, erases people, addresses and mail, and marks it offboarded. Name, runs and audit log stay; the id is
+ * never used again. With `export` a worker first writes all tables as Parquet, and delivers them when the tenant has an
+ * SFTP server; they are kept for 30 days beside where the data were. Each step is done once, with its audit row: a repeat after a crash or
  * after UNAVAILABLE (no worker in time) goes on there, and on an offboarded tenant changes nothing. Throws NOT_FOUND,
  * BAD_INPUT.
  */
-export async function offboardTenant(context: Context, tenantId: string): Promise<Offboarded> {
+export async function offboardTenant(context: Context, tenantId: string, isExported = false): Promise<Offboarded> {
+  let exported: Exported | undefined
   await once(context, tenantId, 'keys', async (tx, row) => {
     if (row.status !== 'suspended') await moveTo(context, tx, row, 'suspended')
     await revokeKeys(context, tx, tenantId)
@@ -36,15 +53,21 @@ export async function offboardTenant(context: Context, tenantId: string): Promis
   try {
     if (!(await isDone(context, tenantId, 'runs'))) await endRuns(context, tenantId)
     await once(context, tenantId, 'runs', openQueues)
-    if (!(await isDone(context, tenantId, 'data'))) await removeData(context, tenantId)
+    const { dismantled } = await rowOf(context, tenantId)
+    if (isExported && (dismantled.includes('export') || !dismantled.includes('data'))) {
+      exported = await exportTables(context, tenantId)
+      await once(context, tenantId, 'export', async () => undefined)
+    }
+    if (!dismantled.includes('data')) await removeData(context, tenantId)
     await once(context, tenantId, 'data', async () => undefined)
   } catch (error) {
     if (!(error instanceof AppError)) throw error
     return { tenant: await rowOf(context, tenantId), errors: [refusalOf(error)] }
   }
   await once(context, tenantId, 'secrets', (tx) => destroySecrets(context, tx, tenantId))
+  await once(context, tenantId, 'people', (tx) => eraseMore(context, tx, tenantId))
   await once(context, tenantId, 'offboarded', async (tx, row) => void (await moveTo(context, tx, row, 'offboarded')))
-  return { tenant: await rowOf(context, tenantId), errors: [] }
+  return { tenant: await rowOf(context, tenantId), ...(exported ? { exported } : {}), errors: [] }
 }
 
 function once(
@@ -109,15 +132,48 @@ async function openQueues(tx: Tx, row: TenantRow): Promise<void> {
 }
 
 async function removeData(context: Context, tenantId: string): Promise<void> {
-  const runId = await inLockedTenant(context, tenantId, (tx) => startOrRetry(context, tx, tenantId))
-  if (runId === undefined) return
+  await finishRun(context, tenantId, 'Removing the data of this tenant', {
+    path: 'system/tenant/dismantle',
+    idempotencyKey: 'offboard',
+    parameters: {},
+  })
+}
+
+const exportResult = z.object({ tables: z.number(), rows: z.number(), bytes: z.number() })
+
+async function exportTables(context: Context, tenantId: string): Promise<Exported | undefined> {
+  const { sftp } = (await rowOf(context, tenantId)).configuration
+  const runId = await finishRun(context, tenantId, 'Exporting the tables of this tenant', {
+    path: sftp.credential === undefined ? 'system/tenant/export' : 'system/tenant/export_sftp',
+    idempotencyKey: 'offboard-export',
+    parameters: sftp.credential === undefined ? {} : { remote_directory: sftp.remoteDirectory },
+    ...(sftp.credential === undefined ? {} : { credential: sftp.credential }),
+  })
+  if (runId === undefined) return undefined
+  const steps = await inTenantOf(context, tenantId, (tx) =>
+    tx
+      .select({ key: runStep.stepKey, result: runStep.result })
+      .from(runStep)
+      .where(and(eq(runStep.tenantId, tenantId), eq(runStep.runId, runId))),
+  )
+  const result = exportResult.parse(steps.find(({ key }) => key === 'export')?.result)
+  return { ...result, isDelivered: steps.some(({ key }) => key === 'deliver') }
+}
+
+type OwnRun = Pick<NewRun, 'path' | 'parameters' | 'credential'> & { idempotencyKey: string }
+
+// Starts a run of the platform's own once, retries it when an earlier call saw it fail, and waits for its success.
+async function finishRun(context: Context, tenantId: string, what: string, run: OwnRun): Promise<string | undefined> {
+  const runId = await inLockedTenant(context, tenantId, (tx) => startOrRetry(context, tx, tenantId, run))
+  if (runId === undefined) return undefined
   wakeQueues(context, runId, tenantId)
   const outcome = await waitForRun(context, { tenantId, runId }, context.waits.provisionMs)
-  if (outcome.state !== 'succeeded') throw outcomeError(outcome, 'Removing the data of this tenant')
+  if (outcome.state !== 'succeeded') throw outcomeError(outcome, what)
+  return runId
 }
 
 // Undefined for a tenant whose onboarding stopped before a worker could make anything.
-async function startOrRetry(context: Context, tx: Tx, tenantId: string): Promise<string | undefined> {
+async function startOrRetry(context: Context, tx: Tx, tenantId: string, run: OwnRun): Promise<string | undefined> {
   const [queue] = await tx.select().from(tenantQueue).where(eq(tenantQueue.tenantId, tenantId)).limit(1)
   if (!queue) return undefined
   const { actor } = authOf(context)
@@ -126,10 +182,8 @@ async function startOrRetry(context: Context, tx: Tx, tenantId: string): Promise
     tenantId,
     actor,
     requestId,
-    path: 'system/tenant/dismantle',
+    ...run,
     trigger: 'offboard',
-    parameters: {},
-    idempotencyKey: 'offboard',
     inputHash: null,
   })
   if (!('runId' in started)) throw new Error('the template of offboarding does not start')
@@ -143,6 +197,25 @@ async function destroySecrets(context: Context, tx: Tx, tenantId: string): Promi
   const keys = await context.ports.secrets.destroyTenantKeys(tx, tenantId, 'all')
   const subjects = await eraseSubjects(tx, tenantId)
   await note(context, tx, tenantId, 'tenant_key.destroyed', { keys, which: 'all', subjects })
+}
+
+// What is personal outside the sealed parts: people, addresses of warnings, and mail, sent or not. Ids stay, for what the
+// audit log says of them, and so does the name of the company.
+async function eraseMore(context: Context, tx: Tx, tenantId: string): Promise<void> {
+  const erased = { email: '', username: '', firstName: '', lastName: '', status: 'deleted' } as const
+  const people = await tx
+    .update(tenantUser)
+    .set(erased)
+    .where(and(eq(tenantUser.tenantId, tenantId), ne(tenantUser.status, 'deleted')))
+    .returning({ id: tenantUser.id })
+  await tx.delete(userRole).where(eq(userRole.tenantId, tenantId))
+  await tx.delete(tenantEnvironment).where(eq(tenantEnvironment.tenantId, tenantId))
+  const mail = await tx.delete(outbox).where(eq(outbox.tenantId, tenantId)).returning({ id: outbox.id })
+  await tx
+    .update(tenant)
+    .set({ adminEmail: '', configuration: tenantConfiguration.parse({}) })
+    .where(eq(tenant.id, tenantId))
+  await note(context, tx, tenantId, 'tenant.erased', { people: people.length, mail: mail.length })
 }
 
 const isDone = async (context: Context, tenantId: string, step: Step): Promise<boolean> =>

@@ -125,7 +125,7 @@ test('an offboarded tenant’s personal details open with nothing any more, and 
   await using _worker = smallWorker(plane.ports)
   const d = await plane.tenant()
   await create(d.token)
-  await mutate('offboardTenant', 'TenantLifeInput', { tenantId: d.id }, plane.platformToken)
+  await mutate('offboardTenant', 'OffboardTenantInput', { tenantId: d.id }, plane.platformToken)
   const keys = (await dumpOf(plane.ports.db)).split('\n').filter((line) => line.startsWith(`(${d.id},usr_`))
   expect(keys.some((line) => line.includes('"ct"'))).toBe(false)
   expect(await verify(d.id)).toMatchObject({ broken: undefined })

@@ -16,7 +16,7 @@ type Verb = 'suspendTenant' | 'resumeTenant' | 'offboardTenant'
 const life = async (verb: Verb, tenantId: string, options: { token?: string; app?: App } = {}) =>
   (
     await plane.query(
-      `mutation ($input: TenantLifeInput!) { result: ${verb}(input: $input) { tenant { status dismantled } errors { code path message } } }`,
+      `mutation ($input: ${verb === 'offboardTenant' ? 'OffboardTenantInput' : 'TenantLifeInput'}!) { result: ${verb}(input: $input) { tenant { status dismantled } errors { code path message } } }`,
       { token: plane.platformToken, variables: { input: { tenantId } }, ...options },
     )
   ).data?.result
@@ -99,6 +99,77 @@ test('offboarding ends runs, keys and credentials for good', async () => {
   expect((await life('offboardTenant', t.id)).errors).toEqual([])
   for (const verb of ['suspendTenant', 'resumeTenant'] as const)
     expect((await life(verb, t.id)).errors).toMatchObject([{ code: 'CONFLICT' }])
+})
+
+test('of people, addresses and mail nothing is left; name, runs and log stay', async () => {
+  await using _worker = smallWorker(plane.ports)
+  const t = await plane.tenant()
+  await plane.query(
+    `mutation ($user: CreateUserInput!, $settings: UpdateTenantSettingsInput!, $environment: SaveEnvironmentInput!) {
+      updateTenantSettings(input: $settings) { errors { code } } createUser(input: $user) { errors { code } }
+      saveEnvironment(input: $environment) { errors { code } } }`,
+    {
+      token: t.token,
+      variables: {
+        user: { email: 'jo.doe@acme.example', firstName: 'Jo', lastName: 'Doe' },
+        environment: { name: 'dev', variables: { contact: 'jo.doe@acme.example' } },
+        settings: {
+          expectedVersion: 1,
+          configuration: {
+            userManagement: { welcomeMail: true },
+            monitoring: { alertEmails: ['jo.doe@acme.example'] },
+          },
+        },
+      },
+    },
+  )
+  await life('offboardTenant', t.id)
+  const left = await withTenant(plane.ports.db, { tenantId: t.id, side: 'api' }, async (tx) => ({
+    mail: await tx.query.outbox.findMany(),
+    environments: await tx.query.tenantEnvironment.findMany(),
+    people: await tx.query.tenantUser.findMany(),
+    roles: await tx.query.userRole.findMany(),
+    tenant: await tx.query.tenant.findMany(),
+  }))
+  expect(left).toMatchObject({
+    mail: [],
+    environments: [],
+    people: [{ status: 'deleted', email: '', firstName: '' }],
+    roles: [],
+    tenant: [{ id: t.id, companyName: `${t.id} Corp`, adminEmail: '', status: 'offboarded' }],
+  })
+  expect(JSON.stringify(left)).not.toContain('jo.doe')
+})
+
+test('who watches a run goes on while its tenant is suspended, and is cut off when it leaves', async () => {
+  const t = await plane.tenant()
+  const { data } = await start(t.token)
+  const runId = data.runPipeline.run.id
+  const types: string[] = []
+  let refusal: string | undefined
+  const watching = (async () => {
+    for await (const frame of plane.subscribe(`subscription { runEvents(runId: "${runId}") { type } }`, t)) {
+      if (frame.data?.errors) refusal = frame.data.errors[0].extensions.code
+      else if (frame.data) types.push(frame.data.data.runEvents.type)
+    }
+  })()
+  await until('the stream is open', () => types.includes('step.ready') || types.includes('run.queued'))
+  await life('suspendTenant', t.id)
+  const seen = types.length
+  const started = performance.now()
+  {
+    // What runs goes on to its end; here it only begins, and the watcher hears of it.
+    const hold = Promise.withResolvers<undefined>()
+    const worker = smallWorker(plane.ports, () => hold.promise)
+    await until('the watcher hears of the suspended tenant', () => types.length > seen)
+    const leaving = life('offboardTenant', t.id, { app: plane.appWith({ waits: { provisionMs: 10 } }) })
+    await leaving
+    await watching
+    expect(performance.now() - started).toBeLessThan(8_000)
+    hold.resolve(undefined)
+    await worker[Symbol.asyncDispose]()
+  }
+  expect(refusal).toBe('UNAUTHENTICATED')
 })
 
 test('an id is never used again', async () => {

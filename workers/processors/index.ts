@@ -10,6 +10,7 @@ import emailNotification from './notify_systems/email_notification.ts'
 import qualityCheck from './quality/check.ts'
 import sqlTransform from './sql/transform.ts'
 import tenantDismantle from './tenant/dismantle.ts'
+import tenantExport from './tenant/export.ts'
 import tenantProvisionFolders from './tenant/provision_folders.ts'
 import tenantProvisionLake from './tenant/provision_lake.ts'
 import tenantProvisionRemote from './tenant/provision_remote.ts'
@@ -28,6 +29,7 @@ export const processors: readonly Processor[] = [
   qualityCheck,
   sqlTransform,
   tenantDismantle,
+  tenantExport,
   tenantProvisionFolders,
   tenantProvisionLake,
   tenantProvisionRemote,
