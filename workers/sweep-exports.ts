@@ -1,6 +1,9 @@
 import { readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
+/** Folder of the tenant in which its export stands until its data are removed. */
+export const exportFolder = 'offboarding-export'
+
 /** How long the export of a tenant that left is kept for the operator to hand over, in days. */
 export const exportKeptDays = 30
 

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { AppError } from '../../../shared/errors.ts'
 import { defineProcessor, type StepContext, type StepResult } from '../../define.ts'
-import { exportFolder } from './export.ts'
+import { exportFolder } from '../../sweep-exports.ts'
 
 /**
  * `tenant.dismantle`: no table and no file of the tenant is left, and no folder but `export` beside them, when there is an

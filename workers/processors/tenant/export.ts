@@ -5,9 +5,7 @@ import { AppError } from '../../../shared/errors.ts'
 import { defineProcessor, type StepContext, type StepResult } from '../../define.ts'
 import { hashFile } from '../../delivery/hash-file.ts'
 import { literal, plainOf, versionsOf } from '../../lake/names.ts'
-
-/** Folder of the tenant in which its export stands until its data are removed. */
-export const exportFolder = 'offboarding-export'
+import { exportFolder } from '../../sweep-exports.ts'
 
 /**
  * `tenant.export`: every table of the lake as a Parquet file, versioned ones with all their versions, and a manifest with
