@@ -1,5 +1,4 @@
 import { hostname } from 'node:os'
-import release from '../package.json' with { type: 'json' }
 import { type QueueType, queueTypes } from '../schema/states.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
@@ -8,6 +7,7 @@ import { leaveWorker, seeWorker } from '../shared/runs/fleet.ts'
 import { claimSteps, tick } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
+import { release } from './release.ts'
 import { runStep } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
 import { sweepExports } from './sweep-exports.ts'
@@ -101,7 +101,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       id,
       host: hostname(),
       pid: process.pid,
-      version: release.version,
+      version: release,
       queues,
       tenants,
       capacity,
