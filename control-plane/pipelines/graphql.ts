@@ -174,9 +174,9 @@ builder.mutationFields((t) => ({
     description: 'Checks a pipeline file as saving and running it would, and changes nothing.',
     authScopes: { scope: 'pipelines:read' },
     args: { input: t.arg({ type: ValidatePipelineInput, required: true, description: 'The file.' }) },
-    resolve: (_root, { input }) =>
+    resolve: (_root, { input }, context) =>
       answer(async () => {
-        const { steps, problems, warnings } = validatePipeline(input)
+        const { steps, problems, warnings } = await validatePipeline(context, input)
         return {
           isValid: problems.length === 0,
           steps,

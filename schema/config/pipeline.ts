@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { stepTriggers } from '../states.ts'
 import { duration } from './duration.ts'
 import { patternCost, patternCostMax } from './pattern.ts'
+import { scheduleShape, triggerLimits, triggerShape } from './triggers.ts'
 import { namePattern } from './variables.ts'
 
 /** Bounds of a pipeline file. They keep checking one in the reach of an edge request. */
@@ -100,15 +101,12 @@ export const pipelineShape = z.strictObject({
     })
     .default({})
     .describe('For steps that do not say it themselves.'),
-  schedule: z
-    .strictObject({
-      cron: z.string().min(9).max(100).describe('Five fields: minute hour day month weekday.'),
-      timezone: z.string().max(64).default('UTC').describe('IANA name of the zone.'),
-      catchup: z.boolean().default(false).describe('Whether times missed during an outage are run later.'),
-      parameters: names(scalar).default({}).describe('Parameters of scheduled runs.'),
-    })
-    .optional()
-    .describe('When it starts by itself.'),
+  schedule: scheduleShape.optional().describe('When it starts by itself.'),
+  triggers: z
+    .array(triggerShape)
+    .max(triggerLimits.triggersPerPipeline)
+    .default([])
+    .describe('What else starts it: a file that arrives, or another pipeline that succeeded.'),
   concurrency: z
     .strictObject({
       group: z.string().min(1).max(200).optional().describe('Runs of one group count together; default: the pipeline.'),

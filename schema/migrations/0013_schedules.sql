@@ -49,6 +49,8 @@ create table app.schedule_fire (
   foreign key (tenant_id, schedule_id) references app.schedule (tenant_id, id) on delete cascade
 );
 --> statement-breakpoint
+create index schedule_fire_run on app.schedule_fire (tenant_id, run_id) where run_id is not null;
+--> statement-breakpoint
 create table app.backfill (
   tenant_id text not null references app.tenant (id),
   id text not null,
@@ -261,8 +263,8 @@ language sql security definer set search_path = pg_catalog, app as $$
   ), waiting as (
     select s.tenant_id, s.id, s.waiting_fire_at as at from app.schedule s join app.tenant t on t.id = s.tenant_id
     where s.waiting_fire_at is not null and s.paused_at is null and s.held_until <= now() and t.status = 'active'
-      and not exists (select from app.pipeline_run r where r.tenant_id = s.tenant_id and r.requested_by = 'schedule:' || s.id
-        and r.state in ('queued', 'running', 'cancelling'))
+      and not exists (select from app.pipeline_run r join app.schedule_fire f on f.tenant_id = r.tenant_id and f.run_id = r.run_id
+        where r.tenant_id = s.tenant_id and r.state in ('queued', 'running', 'cancelling') and f.schedule_id = s.id)
     order by s.waiting_fire_at limit 10 * p_limit for update of s skip locked
   ), ranges as (
     select b.tenant_id, b.id, b.held_until as at from app.backfill b join app.tenant t on t.id = b.tenant_id

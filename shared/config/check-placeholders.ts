@@ -39,6 +39,9 @@ export function checkPlaceholders(pipeline: Pipeline, catalog: Catalog, report: 
     ),
     ...texts(concurrency?.group, ['concurrency', 'group'], all, report),
     ...texts(pipeline.schedule?.parameters, ['schedule', 'parameters'], literal, report),
+    ...pipeline.triggers.flatMap((trigger, index) =>
+      trigger.on === 'file' ? texts(trigger.parameters, ['triggers', index, 'parameters'], literal, report) : [],
+    ),
     ...texts(notify, ['notify'], all, report),
     ...stepTexts(pipeline, catalog, all, report),
   ]

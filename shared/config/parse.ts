@@ -1,4 +1,3 @@
-import { Cron } from 'croner'
 import { z } from 'zod'
 import { type Pipeline, pipelineShape, stepKeys } from '../../schema/config/pipeline.ts'
 import { reservedNames } from '../../schema/config/variables.ts'
@@ -7,6 +6,7 @@ import { type Catalog, catalog as builtCatalog, settingsFaults } from './catalog
 import { checkPlaceholders } from './check-placeholders.ts'
 import { secretWarnings } from './check-secrets.ts'
 import { checkSteps } from './check-steps.ts'
+import { checkTriggers } from './check-triggers.ts'
 import { type JsonSchema, keysAt } from './json-schema.ts'
 import { inOrder, type Problem } from './problems.ts'
 import { readYaml, type Reporter } from './read-yaml.ts'
@@ -15,12 +15,13 @@ import { suggest } from './suggest.ts'
 /**
  * Reads a pipeline file: the checked pipeline and warnings, or all problems at once, in the order of the file (YAML that
  * cannot be read at all gives only the faults of its form). `file` is the name shown in problems; `catalog` defaults to
- * the processors of this build. Never throws for what a file holds.
+ * the processors of this build; `scheduleMinutesMin`, by default 1, is what the tenant's plan says. `report` makes further
+ * problems of the file, for whoever knows more. Never throws for what a file holds.
  */
 export function parsePipeline(
   text: string,
-  options: { file?: string; catalog?: Catalog } = {},
-): { pipeline: Pipeline; warnings: Problem[] } | { problems: Problem[] } {
+  options: { file?: string; catalog?: Catalog; scheduleMinutesMin?: number } = {},
+): { pipeline: Pipeline; warnings: Problem[]; report: Reporter } | { problems: Problem[] } {
   const read = readYaml(text, options.file ?? 'pipeline.yml')
   if ('problems' in read) return { problems: read.problems }
   const { value, report } = read
@@ -34,14 +35,14 @@ export function parsePipeline(
   problems.push(
     ...checkSteps(pipeline, report),
     ...checkNames(pipeline, report),
-    ...checkSchedule(pipeline, report),
+    ...checkTriggers(pipeline, options.scheduleMinutesMin ?? 1, report),
     ...checkPlaceholders(pipeline, options.catalog ?? builtCatalog, report),
     ...secretWarnings(pipeline, report),
     ...inertWarnings(pipeline, report),
   )
   return problems.some((problem) => problem.severity === 'error')
     ? { problems: inOrder(problems) }
-    : { pipeline, warnings: inOrder(problems) }
+    : { pipeline, warnings: inOrder(problems), report }
 }
 
 /** The settings of a step's processor: everything but the common keys. */
@@ -120,48 +121,11 @@ function checkNames(pipeline: Pipeline, report: Reporter): Problem[] {
   return [...taken, ...defaults]
 }
 
-function checkSchedule(pipeline: Pipeline, report: Reporter): Problem[] {
-  const schedule = pipeline.schedule
-  if (!schedule) return []
-  const problems: Problem[] = []
-  if (schedule.cron.trim().split(/\s+/).length !== 5 || !isCron(schedule.cron))
-    problems.push(report.at(['schedule', 'cron'], 'BAD_VALUE', 'cron: expected five fields such as "0 2 * * *"'))
-  if (!isZone(schedule.timezone))
-    problems.push(
-      report.at(['schedule', 'timezone'], 'BAD_VALUE', 'timezone: expected an IANA name such as "Europe/Vienna"'),
-    )
-  return problems
-}
-
 // What the format knows and no part of this version acts on; silence would pass for a promise.
 function inertWarnings(pipeline: Pipeline, report: Reporter): Problem[] {
-  const inert = {
-    schedule: 'this version starts runs on demand only',
-  }
-  return (['schedule'] as const)
-    .filter((key) => pipeline[key] !== undefined)
-    .map((key) =>
-      report.at([key], 'NOT_IN_FORCE', `"${key}" is checked and has no effect: ${inert[key]}`, {
-        severity: 'warning',
-        atKey: true,
-      }),
-    )
-}
-
-function isCron(expression: string): boolean {
-  try {
-    return new Cron(expression, { paused: true }).nextRun(new Date(0)) !== null
-  } catch {
-    return false
-  }
-}
-
-function isZone(name: string): boolean {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== ''
-  } catch {
-    return false
-  }
+  if (pipeline.concurrency === undefined) return []
+  const message = '"concurrency" is checked and has no effect: this version does not hold the runs of a group apart'
+  return [report.at(['concurrency'], 'NOT_IN_FORCE', message, { severity: 'warning', atKey: true })]
 }
 
 let known: JsonSchema | undefined
