@@ -53,8 +53,14 @@ export type StepContext = {
   signal: AbortSignal
 }
 
-/** What a step leaves behind: values for later steps and for the run's summary, and mail to send. */
-export type StepResult = { outputs: Record<string, OutputValue>; mail?: Mail[] }
+/** A run that a step starts and waits for. */
+export type WantedRun = { pipeline: string; parameters: Record<string, OutputValue>; environment: string | null }
+
+/**
+ * What a step leaves behind: values for later steps and for the run's summary, and mail to send. With `run` the step is
+ * not done yet: it ends as that run ends.
+ */
+export type StepResult = { outputs: Record<string, OutputValue>; mail?: Mail[]; run?: WantedRun }
 
 /**
  * A processor: one kind of step. `type` is `<family>.<name>` and equals its path under `processors/`.

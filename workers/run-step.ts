@@ -16,7 +16,10 @@ import {
   releaseStep,
   reportStep,
 } from '../shared/runs/ledger.ts'
-import type { StepResult } from './define.ts'
+import { withTenant } from '../shared/db/db.ts'
+import { startInTransaction } from '../shared/runs/start-in-transaction.ts'
+import { wakeRun } from '../shared/runs/wake-run.ts'
+import type { StepResult, WantedRun } from './define.ts'
 import type { ProcessPool } from './process/pool.ts'
 import { measureStorage } from './measure-storage.ts'
 import { stepInput } from './step-input.ts'
@@ -51,6 +54,7 @@ export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, opt
   if (order === 'stale') return
   if ('error' in outcome) await settleFailure(ports, claim, order, outcome.error)
   else if ('items' in outcome.result) await expandStep(ports.db, claim, outcome.result.items)
+  else if (outcome.result.run) await startAndWait(ports, claim, outcome.result.run)
   else await succeed(ports, claim, outcome.result)
   ports.hub.notify(claim)
 }
@@ -158,6 +162,31 @@ async function succeed(ports: Ports, claim: Claim, result: StepResult): Promise<
   }))
   const done = await completeStep(ports.db, claim, result.outputs, messages)
   if (!done) ports.log.warn('step.stale', { runId: claim.runId, step: claim.stepKey })
+}
+
+// From here the step has no lease and no slot; the end of its run ends it.
+async function startAndWait(ports: Ports, claim: Claim, wanted: WantedRun): Promise<void> {
+  try {
+    const started = await withTenant(ports.db, { tenantId: claim.tenantId, side: 'worker' }, (tx) =>
+      startInTransaction(tx, {
+        tenantId: claim.tenantId,
+        actor: `run:${claim.runId}`,
+        requestId: null,
+        path: wanted.pipeline,
+        trigger: 'step',
+        parameters: wanted.parameters,
+        environment: wanted.environment,
+        idempotencyKey: null,
+        inputHash: null,
+        parent: claim,
+      }),
+    )
+    if ('problems' in started)
+      throw new AppError('CONFIG_INVALID', `${wanted.pipeline}: ${started.problems[0]?.message ?? 'cannot be read'}`)
+    await wakeRun(ports, { tenantId: claim.tenantId, runId: started.runId }, 'worker')
+  } catch (error) {
+    await settleFailure(ports, claim, await heartbeat(ports.db, claim, 1_000), error)
+  }
 }
 
 async function settleFailure(ports: Ports, claim: Claim, order: Order, error: unknown): Promise<void> {

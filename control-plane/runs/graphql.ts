@@ -5,9 +5,11 @@ import { pageArgs } from '../graphql/page.ts'
 import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
 import { cancelRun } from './cancel-run.ts'
 import { listRuns, readRun, type RunRow } from './read-runs.ts'
+import { discardDeadLetter, listDeadLetters } from './dead-letters.ts'
+import { planRun, type RunPlan as RunPlanRow } from './plan-run.ts'
 import { retryRun } from './retry-run.ts'
 import { type RunRequest, startRun } from './start-run.ts'
-import { PipelineRun, PipelineRunConnection, RunEvent } from './types.ts'
+import { DeadLetterConnection, PipelineRun, PipelineRunConnection, RunEvent, RunPlan } from './types.ts'
 import { watchRun } from './watch-run.ts'
 
 const RunFilter = builder.inputType('RunFilter', {
@@ -38,6 +40,15 @@ builder.queryFields((t) => ({
   }),
 }))
 
+const Priority = builder.enumType('Priority', {
+  description: 'Which of a tenant’s runs are served first.',
+  values: {
+    LOW: { value: -1, description: 'After all others.' },
+    NORMAL: { value: 0, description: 'In the order in which they come.' },
+    HIGH: { value: 1, description: 'Before all others.' },
+  } as const,
+})
+
 const RunPipelineInput = builder.inputType('RunPipelineInput', {
   description: 'A run to start.',
   fields: (t) => ({
@@ -47,6 +58,7 @@ const RunPipelineInput = builder.inputType('RunPipelineInput', {
     idempotencyKey: t.string({
       description: 'The same key with the same input again answers the first run and starts none.',
     }),
+    priority: t.field({ type: Priority, description: 'Before or after other runs of the tenant.', defaultValue: 0 }),
     environment: t.string({
       description: 'An environment of the tenant: its variables and credentials stand in for those of the pipeline.',
     }),
@@ -79,6 +91,22 @@ const RunPipelinePayload = builder.objectRef<RunAnswer>('RunPipelinePayload').im
     errors: t.field({ type: [UserError], description: 'Why it was refused.', resolve: (row) => row.errors }),
   }),
 })
+const PlanRunPayload = builder.objectRef<{ plan?: RunPlanRow; errors: Refusal[] }>('PlanRunPayload').implement({
+  description: 'What a run would be, or why there would be none.',
+  fields: (t) => ({
+    plan: t.field({ type: RunPlan, nullable: true, description: 'The plan.', resolve: (row) => row.plan }),
+    errors: t.field({ type: [UserError], description: 'Why it would be refused.', resolve: (row) => row.errors }),
+  }),
+})
+const DiscardDeadLetterInput = builder.inputType('DiscardDeadLetterInput', {
+  description: 'A dead letter to take off the list.',
+  fields: (t) => ({
+    runId: t.id({ required: true, description: 'Its run, `run_…`.' }),
+    stepKey: t.string({ required: true, description: 'The failed step.' }),
+    reason: t.string({ description: 'Why; kept in the run’s events and in the audit log.' }),
+  }),
+})
+const DiscardDeadLetterPayload = runPayload('DiscardDeadLetterPayload', 'The run whose step was discarded.')
 const CancelRunPayload = runPayload('CancelRunPayload', 'The run as it stands after the request to stop.')
 const RetryRunPayload = runPayload('RetryRunPayload', 'The run as it stands after the request to go on.')
 
@@ -89,6 +117,17 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'runs:write' },
     args: { input: t.arg({ type: RunPipelineInput, required: true, description: 'The run.' }) },
     resolve: (_root, { input }, context) => answer(() => runAnswer(context, input)),
+  }),
+  discardDeadLetter: t.field({
+    type: DiscardDeadLetterPayload,
+    description: 'Takes a failed step that nobody will run again off the list of dead letters. Its run stays failed.',
+    authScopes: { scope: 'runs:write' },
+    args: { input: t.arg({ type: DiscardDeadLetterInput, required: true, description: 'The dead letter.' }) },
+    resolve: (_root, { input }, context) =>
+      answer(async () => {
+        await discardDeadLetter(context, input)
+        return { run: await readRun(context, input.runId) }
+      }),
   }),
   cancelRun: t.field({
     type: CancelRunPayload,
@@ -111,6 +150,27 @@ builder.mutationFields((t) => ({
         await retryRun(context, { runId: input.id, fromStep: input.fromStep })
         return { run: await readRun(context, input.id) }
       }),
+  }),
+}))
+
+builder.queryFields((t) => ({
+  planRun: t.field({
+    type: PlanRunPayload,
+    description: 'What `runPipeline` would run with this input: steps, settings and credentials, with nothing started.',
+    authScopes: { scope: 'runs:write' },
+    args: { input: t.arg({ type: RunPipelineInput, required: true, description: 'The run.' }) },
+    resolve: (_root, { input }, context) =>
+      answer(async () => {
+        const plan = await planRun(context, input)
+        return 'problems' in plan ? { errors: plan.problems.map(refusalOfProblem) } : { plan, errors: [] }
+      }),
+  }),
+  deadLetters: t.field({
+    type: DeadLetterConnection,
+    description: 'Failed steps that nobody has run again or discarded, those of the newest runs first.',
+    authScopes: { scope: 'runs:read' },
+    args: pageArgs,
+    resolve: (_root, args, context) => listDeadLetters(context, args),
   }),
 }))
 

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, getTableColumns, gte, inArray, lt } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, gte, inArray, lt, sql } from 'drizzle-orm'
 import type { RunState } from '../../schema/states.ts'
 import { pipeline, pipelineRun, runStep } from '../../schema/tables/index.ts'
 import type { Tx } from '../../shared/db/db.ts'
@@ -65,7 +65,7 @@ export function stepsOf(context: Context, runId: string): Promise<StepRow[]> {
         .select()
         .from(runStep)
         .where(and(eq(runStep.tenantId, tenantId), inArray(runStep.runId, runIds)))
-        .orderBy(asc(runStep.position)),
+        .orderBy(asc(runStep.position), sql`length(${runStep.stepKey})`, asc(runStep.stepKey)),
     )
     return Map.groupBy(rows, (row) => row.runId)
   }

@@ -10,6 +10,7 @@ export type RunRequest = {
   date?: string | null | undefined
   idempotencyKey?: string | null | undefined
   environment?: string | null | undefined
+  priority?: number | null | undefined
 }
 
 /**
@@ -35,13 +36,15 @@ export async function startRun(context: Context, request: RunRequest): Promise<S
       idempotencyKey,
       inputHash,
       environment,
+      priority: request.priority ?? 0,
     }),
   )
   if ('runId' in started && started.created) wakeQueues(context, started.runId)
   return started
 }
 
-function parametersOf({ parameters, date }: RunRequest): Record<string, unknown> {
+/** The parameters of a request, `date` among them. Throws BAD_INPUT. */
+export function parametersOf({ parameters, date }: Pick<RunRequest, 'parameters' | 'date'>): Record<string, unknown> {
   const given = parameters ?? {}
   if (typeof given !== 'object' || Array.isArray(given))
     throw new AppError('BAD_INPUT', 'parameters must be an object.', { place: { path: 'parameters' } })

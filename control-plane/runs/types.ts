@@ -4,6 +4,8 @@ import { QueueType, RunState, StepState, StepTrigger } from '../graphql/enums.ts
 import { pageArgs } from '../graphql/page.ts'
 import { Pipeline } from '../pipelines/graphql.ts'
 import { eventMessage } from './event-message.ts'
+import type { DeadLetterRow } from './dead-letters.ts'
+import type { RunPlan as RunPlanRow, RunPlanStep as RunPlanStepRow } from './plan-run.ts'
 import { type EventRow, listEvents } from './read-events.ts'
 import { pipelineOf, type RunRow, type StepRow, stepsOf } from './read-runs.ts'
 
@@ -50,6 +52,27 @@ const RunStep = builder.objectRef<StepRow>('RunStep').implement({
     timeoutMs: t.field({ type: 'BigInt', description: 'Longest time of one try.', resolve: (row) => row.timeoutMs }),
     allowFailure: t.exposeBoolean('allowFailure', { description: 'Whether the run goes on when it fails.' }),
     credential: t.exposeString('credential', { nullable: true, description: 'Name of the credential that it opens.' }),
+    parentStep: t.exposeString('parentStep', {
+      nullable: true,
+      description: 'The step with `for_each` whose child it is.',
+    }),
+    item: t.field({
+      type: 'JSON',
+      nullable: true,
+      description: 'What this child works on: `{item}`.',
+      resolve: (row) => row.item,
+    }),
+    childRunId: t.id({
+      nullable: true,
+      description: 'The run that it started and waits for, or waited for.',
+      resolve: (row) => row.childRun,
+    }),
+    discardedAt: t.field({
+      type: 'DateTime',
+      nullable: true,
+      description: 'When it was taken off the list of dead letters.',
+      resolve: (row) => row.discardedAt,
+    }),
     progress: t.field({
       type: Progress,
       nullable: true,
@@ -89,6 +112,71 @@ const RunStep = builder.objectRef<StepRow>('RunStep').implement({
   }),
 })
 
+/** A failed step that nobody has run again or discarded. */
+export const DeadLetter = builder.objectRef<DeadLetterRow>('DeadLetter').implement({
+  description: 'A failed step that nobody has run again or discarded.',
+  authScopes: { scope: readers },
+  fields: (t) => ({
+    runId: t.id({ description: 'Its run.', resolve: (row) => row.step.runId }),
+    pipelinePath: t.exposeString('pipelinePath', { description: 'Path of the pipeline of its run.' }),
+    step: t.field({ type: RunStep, description: 'The step.', resolve: (row) => row.step }),
+  }),
+})
+
+/** A page of dead letters. */
+export const DeadLetterConnection = builder.connectionObject(
+  { type: DeadLetter, name: 'DeadLetterConnection', description: 'A page of dead letters.' },
+  { name: 'DeadLetterEdge', description: 'A dead letter and its place in the list.' },
+)
+
+const RunPlanStep = builder.objectRef<RunPlanStepRow>('RunPlanStep').implement({
+  description: 'A step as it would run.',
+  fields: (t) => ({
+    key: t.exposeString('key', { description: 'Its `step_id`.' }),
+    type: t.exposeString('ps_type', { description: 'Its processor, `ps_type`.' }),
+    queue: t.field({
+      type: QueueType,
+      description: 'The queue that it would go through.',
+      resolve: (row) => row.queue,
+    }),
+    trigger: t.field({ type: StepTrigger, description: 'When it would start.', resolve: (row) => row.trigger }),
+    needs: t.exposeStringList('needs', { description: 'Steps that it would wait for.' }),
+    maxAttempts: t.exposeInt('max_attempts', { description: 'Tries in all.' }),
+    timeoutMs: t.field({ type: 'BigInt', description: 'Longest time of one try.', resolve: (row) => row.timeout_ms }),
+    settings: t.field({
+      type: 'JSON',
+      description: 'Its settings, filled in as far as they can be before the first step; SQL as written.',
+      resolve: (row) => row.settings,
+    }),
+    credential: t.string({
+      nullable: true,
+      description: 'Name of the credential that it would open.',
+      resolve: (row) => row.credential,
+    }),
+    hasCredential: t.exposeBoolean('hasCredential', {
+      nullable: true,
+      description: 'Whether the credential that it needs is there; null when it needs none.',
+    }),
+  }),
+})
+
+/** What a run would be. */
+export const RunPlan = builder.objectRef<RunPlanRow>('RunPlan').implement({
+  description: 'What a run would be; nothing is written or started for it.',
+  fields: (t) => ({
+    parameters: t.field({
+      type: 'JSON',
+      description: 'Its parameters, defaults filled in.',
+      resolve: (row) => row.parameters,
+    }),
+    steps: t.field({
+      type: [RunPlanStep],
+      description: 'Its steps in the order of the pipeline.',
+      resolve: (row) => row.steps,
+    }),
+  }),
+})
+
 /** Something that happened in a run. */
 export const RunEvent = builder.objectRef<EventRow>('RunEvent').implement({
   description: 'Something that happened in a run.',
@@ -97,7 +185,7 @@ export const RunEvent = builder.objectRef<EventRow>('RunEvent').implement({
     at: t.field({ type: 'DateTime', description: 'When it happened.', resolve: (row) => row.at }),
     type: t.exposeString('type', {
       description:
-        'What happened: run.queued, run.cancelling, run.retrying, run.succeeded, run.failed, run.cancelled, run.timed_out, step.ready, step.started, step.progress, step.log, step.retrying, step.released, step.succeeded, step.failed, step.skipped or step.cancelled.',
+        'What happened: run.queued, run.admitted, run.cancelling, run.retrying, run.succeeded, run.failed, run.cancelled, run.timed_out, step.ready, step.started, step.waiting, step.progress, step.log, step.retrying, step.released, step.succeeded, step.failed, step.skipped, step.cancelled or step.discarded.',
     }),
     stepKey: t.exposeString('stepKey', { nullable: true, description: 'The step, if it concerns one.' }),
     data: t.field({ type: 'JSON', nullable: true, description: 'Its figures.', resolve: (row) => row.data }),
@@ -141,12 +229,24 @@ export const PipelineRun = builder.objectRef<RunRow>('PipelineRun').implement({
       resolve: (row, _args, context) => pipelineOf(context, row),
     }),
     trigger: t.exposeString('triggerKind', {
-      description: 'What started it: manual; or provision, check, offboard for the platform’s own.',
+      description:
+        'What started it: manual, schedule, backfill, file, webhook, pipeline, step; or provision, check, activate, offboard for the platform’s own.',
     }),
     parameters: t.field({ type: 'JSON', description: 'What it was given.', resolve: (row) => row.parameters }),
     environment: t.exposeString('environment', {
       nullable: true,
       description: 'The environment of the tenant whose values it took.',
+    }),
+    priority: t.exposeInt('priority', { description: 'Runs of a higher one are served first. 0 is usual.' }),
+    isWaiting: t.exposeBoolean('waiting', { description: 'Whether it waits for a place in its group.' }),
+    concurrencyGroup: t.exposeString('concurrencyGroup', {
+      nullable: true,
+      description: 'The group whose runs count together.',
+    }),
+    parentRunId: t.id({
+      nullable: true,
+      description: 'The run whose step started it.',
+      resolve: (row) => row.parentRunId,
     }),
     idempotencyKey: t.exposeString('idempotencyKey', { nullable: true, description: 'The caller’s key for it.' }),
     requestedBy: t.exposeString('requestedBy', { description: 'Who started it.' }),
@@ -184,7 +284,7 @@ export const PipelineRun = builder.objectRef<RunRow>('PipelineRun').implement({
     }),
     steps: t.field({
       type: [RunStep],
-      description: 'Its steps in the order of the pipeline, at most 200.',
+      description: 'Its steps in the order of the pipeline, children after the step that made them; at most 5,000.',
       resolve: (row, _args, context) => stepsOf(context, row.runId),
     }),
     events: t.field({

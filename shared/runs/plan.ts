@@ -35,10 +35,15 @@ export type PlannedStep = {
 
 const stepTimeoutMs = 3_600_000
 const mailType = 'notify_systems.email_notification'
+// The steps of a run have tries of their own: to start it again for a failure of one is what a step must ask for.
+const runType = 'pipeline.run'
+const runTimeoutMax = 24 * 3_600_000
+const often = retryShape.parse({})
+const once = retryShape.parse({ attempts: 1 })
 
 /**
  * The steps of a run, in the order of the file, with what `notify` adds at the end. Defaults: 3 tries, exponential waits
- * from 5 s to 5 min, 1 h a try. Throws CONFIG_INVALID for a `ps_type` that `catalog` (default: this build) does not have.
+ * from 5 s to 5 min, 1 h a try; `pipeline.run` one try of at most a day. Throws CONFIG_INVALID for a `ps_type` that `catalog` (default: this build) does not have.
  */
 export function planRun(pipeline: Pipeline, catalog: Catalog = builtCatalog): PlannedStep[] {
   const needs = stepNeeds(pipeline.steps)
@@ -54,7 +59,7 @@ export function planRun(pipeline: Pipeline, catalog: Catalog = builtCatalog): Pl
     queue: queueOf(step.ps_type),
     trigger: step.trigger,
     needs: needs.get(step.step_id) ?? [],
-    ...attempts(step.retry ?? pipeline.defaults.retry ?? pipeline.retry ?? retryShape.parse({})),
+    ...attempts(step.retry ?? (step.ps_type === runType ? once : (pipeline.defaults.retry ?? pipeline.retry ?? often))),
     timeout_ms: timeoutMs(step, pipeline),
     allow_failure: (step.on_error ?? pipeline.defaults.on_error ?? 'fail') === 'continue',
     settings: stepSettings(step),
@@ -80,7 +85,8 @@ function attempts(retry: Retry): Pick<PlannedStep, 'max_attempts' | 'backoff_ms'
 
 function timeoutMs(step: PipelineStep, pipeline: Pipeline): number {
   const given = step.timeout ?? pipeline.defaults.timeout
-  return given === undefined ? stepTimeoutMs : durationMs(given)
+  if (given !== undefined) return durationMs(given)
+  return step.ps_type === runType ? runTimeoutMax : stepTimeoutMs
 }
 
 // A lost mail must not fail a run that did its work: these steps may fail.
@@ -89,7 +95,7 @@ function mails(pipeline: Pipeline): Omit<PlannedStep, 'position' | 'queue'>[] {
   const common = {
     ps_type: mailType,
     needs: normal,
-    ...attempts(retryShape.parse({})),
+    ...attempts(often),
     timeout_ms: 300_000,
     allow_failure: true,
   }

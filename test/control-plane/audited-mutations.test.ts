@@ -22,7 +22,7 @@ const yaml = 'pipeline_id: p\nsteps:\n  - step_id: only\n    ps_type: file.delet
 
 type Case = {
   name: string
-  input: () => object
+  input: () => object | Promise<object>
   platform?: true
   /** Who asks, instead of a key; undefined for a stranger. */
   bearer?: () => string | undefined
@@ -120,6 +120,14 @@ const cases: Case[] = [
   { name: 'revokeApiKey', input: () => ({ id: made['key'] }) },
   { name: 'createCredential', input: () => ({ name: 'c', provider: 'sftp', secret }) },
   { name: 'testCredential', worker: 'fails', input: () => ({ name: 'c' }) },
+  {
+    name: 'discardDeadLetter',
+    async input() {
+      const { data } = await plane.query('{ deadLetters { nodes { runId step { key } } } }', { token: a.token })
+      const [letter] = data.deadLetters.nodes
+      return { runId: letter.runId, stepKey: letter.step.key }
+    },
+  },
   { name: 'updateCredential', input: () => ({ name: 'c', secret }) },
   { name: 'rotateTenantKey', platform: true, input: () => ({ tenantId: a.id }) },
   { name: 'deleteCredential', input: () => ({ name: 'c' }) },
@@ -156,7 +164,7 @@ describe('leaves an audit row that names its request:', () => {
     const type = String(mutations[name]?.args[0]?.type)
     const { data, errors, headers } = await plane.query(
       `mutation ($input: ${type}) { ${name}(input: $input) { errors { code message } ${select} } }`,
-      { token: bearer ? bearer() : platform ? plane.platformToken : a.token, variables: { input: input() } },
+      { token: bearer ? bearer() : platform ? plane.platformToken : a.token, variables: { input: await input() } },
     )
     const codes = data?.[name]?.errors.map((error: Loose) => error.code)
     expect([name, errors, codes]).toEqual([name, [], []])

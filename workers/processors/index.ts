@@ -7,6 +7,7 @@ import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
 import gcpBqEtl from './gcp/bq_etl.ts'
 import emailNotification from './notify_systems/email_notification.ts'
+import pipelineRun from './pipeline/run.ts'
 import qualityCheck from './quality/check.ts'
 import sqlTransform from './sql/transform.ts'
 import tenantDismantle from './tenant/dismantle.ts'
@@ -26,6 +27,7 @@ export const processors: readonly Processor[] = [
   fileIngest,
   gcpBqEtl,
   emailNotification,
+  pipelineRun,
   qualityCheck,
   sqlTransform,
   tenantDismantle,
