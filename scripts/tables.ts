@@ -18,9 +18,10 @@ const crossTenantIndexes = [
   'run_follow_up_due',
   'webhook_lookup',
   'turn_clock_pkey',
+  'house_turn_pkey',
 ]
 // The platform's own: who works here, its one switch, where turns stand, and failed sign-ins by numbers that name nobody.
-const withoutTenant = ['worker', 'system_control', 'turn_clock', 'login_bucket']
+const withoutTenant = ['worker', 'system_control', 'turn_clock', 'house_turn', 'login_bucket']
 // Functions that see across tenants. Each one more is a door: it needs a reason and a test.
 const definers = [
   'adopt',
@@ -42,9 +43,11 @@ const definers = [
   'find_api_key',
   'find_webhook',
   'finish_outbox',
+  'fleet_gauges',
   'fleet_status',
   'flush_denials',
   'heartbeat',
+  'keep_homes',
   'leave_worker',
   'link_audit',
   'list_tenants',
@@ -61,6 +64,8 @@ const definers = [
   'start_child',
   'start_run',
   'sweep_triggers',
+  'take_homes',
+  'take_turn',
   'tick',
 ]
 

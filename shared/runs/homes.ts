@@ -1,0 +1,42 @@
+import { sql } from 'drizzle-orm'
+import type { QueueType } from '../../schema/states.ts'
+import { type Db, rowsOf, type Tx, withLedger } from '../db/db.ts'
+
+/** What a worker may claim: its queues, and with a list no other tenants. */
+export type Wanted = { worker: string; queues: readonly QueueType[]; tenants: readonly string[] | null }
+
+/**
+ * Makes up to `limit` tenants with claimable work the worker's own for `leaseMs`, unless another worker has them: a
+ * tenant's lake has one writer. Answers those that it may claim for now.
+ */
+export async function takeHomes(tx: Tx, wanted: Wanted, limit: number, leaseMs: number): Promise<string[]> {
+  const { worker, queues, tenants } = wanted
+  const [row] = await rowsOf<{ value: string[] }>(
+    tx,
+    sql`select app.take_homes(${worker}, ${textArray(queues)}, ${limit}, ${leaseMs}, ${tenants === null ? null : textArray(tenants)}) as value`,
+  )
+  return row?.value ?? []
+}
+
+/** Says whose lakes the worker has open, for another `leaseMs`; its other tenants are free for any worker. */
+export async function keepHomes(tx: Tx, worker: string, tenants: readonly string[], leaseMs: number): Promise<void> {
+  await tx.execute(sql`select app.keep_homes(${worker}, ${textArray(tenants)}, ${leaseMs})`)
+}
+
+/**
+ * Does `work` if it is due, for one caller per `everyMs` over all processes; the others pass on at once. The turn goes
+ * with the transaction: when the work fails, another takes it up.
+ */
+export function inTurn(db: Db, name: 'tick', everyMs: number, work: (tx: Tx) => Promise<unknown>): Promise<void> {
+  return withLedger(db, 'worker', async (tx) => {
+    const [row] = await rowsOf<{ mine: boolean }>(tx, sql`select app.take_turn(${name}, ${everyMs}) as mine`)
+    if (row?.mine) await work(tx)
+  })
+}
+
+function textArray(values: readonly string[]): ReturnType<typeof sql> {
+  return sql`array[${sql.join(
+    values.map((value) => sql`${value}`),
+    sql`, `,
+  )}]::text[]`
+}

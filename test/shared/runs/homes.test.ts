@@ -1,0 +1,98 @@
+import { sql } from 'drizzle-orm'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type QueueType, queueTypes } from '../../../schema/states.ts'
+import { withLedger, withTenant } from '../../../shared/db/db.ts'
+import { newId } from '../../../shared/ids.ts'
+import { inTurn, keepHomes, takeHomes } from '../../../shared/runs/homes.ts'
+import { startRun } from '../../../shared/runs/ledger.ts'
+import type { PlannedStep } from '../../../shared/runs/plan.ts'
+import { makeTenant, memoryDatabase } from '../../support/database.ts'
+
+let database: Awaited<ReturnType<typeof memoryDatabase>>
+let tenants: string[]
+beforeAll(async () => {
+  database = await memoryDatabase()
+  tenants = (await Promise.all([1, 2, 3].map(() => ready()))).sort()
+})
+afterAll(() => database.close())
+
+async function ready(): Promise<string> {
+  const { tenantId, pipelineId } = await makeTenant(database.db)
+  const step: PlannedStep = {
+    key: 'only',
+    position: 0,
+    ps_type: 'sql.transform',
+    queue: 'transform',
+    trigger: 'on_success',
+    needs: [],
+    max_attempts: 1,
+    backoff_ms: 1,
+    backoff_cap_ms: 1,
+    timeout_ms: 60_000,
+    allow_failure: false,
+    settings: {},
+  }
+  await withTenant(database.db, { tenantId, side: 'api' }, (tx) =>
+    startRun(tx, {
+      runId: newId('run'),
+      pipelineId,
+      pipelineVersion: 1,
+      trigger: 'manual',
+      idempotencyKey: null,
+      inputHash: null,
+      parameters: {},
+      timeoutMs: null,
+      requestedBy: 'test',
+      requestId: null,
+      steps: [step],
+    }),
+  )
+  return tenantId
+}
+
+const take = (worker: string, of: string[] | null = null, queues: readonly QueueType[] = queueTypes) =>
+  withLedger(database.db, 'worker', (tx) => takeHomes(tx, { worker, queues, tenants: of }, 100, 60_000))
+const keep = (worker: string, kept: string[], leaseMs = 60_000) =>
+  withLedger(database.db, 'worker', (tx) => keepHomes(tx, worker, kept, leaseMs))
+
+test('a tenant is one worker’s until it gives it up or says nothing more', async () => {
+  const [first = '', second = '', third = ''] = tenants
+  expect((await take('a')).sort()).toEqual(tenants)
+  expect(await take('b')).toEqual([])
+  await keep('a', [first])
+  expect((await take('b')).sort()).toEqual([second, third])
+  // A lease that is over is as good as none, and nobody can keep what another has meanwhile.
+  await keep('b', [second], 0)
+  expect((await take('a')).sort()).toEqual(tenants)
+  await keep('b', [second])
+  expect(await take('b')).toEqual([])
+  await keep('a', [])
+})
+
+test('a worker takes no tenant that it does not serve, and none without work in its queues', async () => {
+  const [first = ''] = tenants
+  const { tenantId: idle } = await makeTenant(database.db)
+  expect(await take('c', [first, idle])).toEqual([first])
+  await keep('c', [])
+  expect(await take('c', null, ['export'])).toEqual([])
+})
+
+test('of all who offer to keep house one does, until it is due again; a failure gives the turn back', async () => {
+  const done: string[] = []
+  const offer = (name: string, everyMs: number, fails = false) =>
+    inTurn(database.db, 'tick', everyMs, async () => {
+      done.push(name)
+      if (fails) throw new Error('the house fell in')
+    })
+  await expect(offer('a', 60_000, true)).rejects.toThrow('the house fell in')
+  await offer('b', 60_000)
+  await offer('c', 60_000)
+  expect(done).toEqual(['a', 'b'])
+})
+
+test('no side of the product reads who has which tenant', async () => {
+  for (const side of ['api', 'worker'] as const)
+    await expect(
+      withLedger(database.db, side, (tx) => tx.execute(sql`select * from app.tenant_home`)),
+    ).rejects.toThrow()
+})
