@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { linkSeed, linkToken } from '../shared/auth/account-link.ts'
 import { AppError, errorData } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
+import { liveSecrets } from '../shared/redact.ts'
 import { claimOutbox, type DueMessage, finishOutbox } from '../shared/runs/ledger.ts'
 import { sendMail, type SmtpConfig } from './delivery/mail.ts'
 
@@ -45,7 +46,9 @@ async function send(
     await sendMail(server, { to, subject, text: await withLink(ports, text, link), messageId: message.id }, signal)
     return null
   } catch (error) {
-    return errorData(error)
+    // A mail server may repeat what it was given.
+    const data = errorData(error)
+    return { ...data, message: liveSecrets.text(data.message) }
   }
 }
 

@@ -3,6 +3,7 @@ import { type QueueType, queueTypes } from '../schema/states.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { liveSecrets } from '../shared/redact.ts'
 import { leaveWorker, seeWorker } from '../shared/runs/fleet.ts'
 import { claimSteps, tick } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
@@ -55,6 +56,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     auditMs = 60_000,
   } = options
   const pool = processPool()
+  const mailLogin = liveSecrets.guard({ url: options.mail?.url })
   const running = new Set<Promise<void>>()
   const stopping = new AbortController()
   const giveBack = new AbortController()
@@ -158,6 +160,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       giveBack.abort()
       await Promise.all(running)
       await pool.close()
+      mailLogin[Symbol.dispose]()
       await say(leaveWorker(ports.db, id))
     },
   }
