@@ -110,7 +110,7 @@ test('keys from before scopes had finer names keep what they could do, and first
           'platform:audit',
         ],
       },
-      { id: 'reader', scopes: ['tenant:read', 'runs:read', 'users:read', 'keys:read'] },
+      { id: 'reader', scopes: ['tenant:read', 'runs:read', 'users:read', 'keys:read', 'workers:read'] },
       { id: 'runner', scopes: ['runs:write'] },
     ])
   } finally {
