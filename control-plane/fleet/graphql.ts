@@ -68,7 +68,7 @@ const QueueLimitsInput = builder.inputType('QueueLimitsInput', {
     tenantId: t.id({ required: true, description: 'Whose queue.' }),
     queue: t.field({ type: QueueType, required: true, description: 'Which of its queues.' }),
     maxRunning: t.int({ description: 'Steps that may run at once, 1 to 1000.' }),
-    weight: t.int({ description: 'Steps that it gets when its turn among the tenants comes, 1 to 100.' }),
+    stepsPerTurn: t.int({ description: 'Steps that it gets when its turn among the tenants comes, 1 to 100.' }),
   }),
 })
 

@@ -11,10 +11,10 @@ export type LimitsRequest = {
   tenantId: string
   queue: QueueType
   maxRunning?: number | null | undefined
-  weight?: number | null | undefined
+  stepsPerTurn?: number | null | undefined
 }
 
-const maxima = { maxRunning: 1000, weight: 100 } as const
+const maxima = { maxRunning: 1000, stepsPerTurn: 100 } as const
 
 /**
  * Sets how many steps of a queue run at once and how many it gets per turn. What runs above a lower limit goes on. A
@@ -22,14 +22,15 @@ const maxima = { maxRunning: 1000, weight: 100 } as const
  */
 export async function setQueueLimits(context: Context, { tenantId, queue, ...wanted }: LimitsRequest): Promise<void> {
   const maxRunning = bounded('maxRunning', wanted.maxRunning)
-  const weight = bounded('weight', wanted.weight)
-  if (maxRunning === undefined && weight === undefined) throw new AppError('BAD_INPUT', 'Give maxRunning or weight.')
+  const stepsPerTurn = bounded('stepsPerTurn', wanted.stepsPerTurn)
+  if (maxRunning === undefined && stepsPerTurn === undefined)
+    throw new AppError('BAD_INPUT', 'Give maxRunning or stepsPerTurn.')
   const { db, hub, waker } = context.ports
   const isThis = and(eq(tenantQueue.tenantId, tenantId), eq(tenantQueue.queue, queue))
   await withTenant(db, { tenantId, side: 'api' }, async (tx) => {
     const [row] = await tx.select().from(tenantQueue).where(isThis).for('update')
     if (!row) throw new AppError('NOT_FOUND', 'There is no such tenant.', { place: { path: 'tenantId' } })
-    const next = { maxRunning: maxRunning ?? row.maxRunning, quantum: weight ?? row.quantum }
+    const next = { maxRunning: maxRunning ?? row.maxRunning, quantum: stepsPerTurn ?? row.quantum }
     if (next.maxRunning === row.maxRunning && next.quantum === row.quantum) return
     await tx.update(tenantQueue).set(next).where(isThis)
     await audit(tx, {
@@ -39,8 +40,8 @@ export async function setQueueLimits(context: Context, { tenantId, queue, ...wan
       target: queue,
       requestId: context.requestId,
       details: {
-        from: { maxRunning: row.maxRunning, weight: row.quantum },
-        to: { maxRunning: next.maxRunning, weight: next.quantum },
+        from: { maxRunning: row.maxRunning, stepsPerTurn: row.quantum },
+        to: { maxRunning: next.maxRunning, stepsPerTurn: next.quantum },
       },
     })
   })

@@ -53,7 +53,9 @@ export const QueueStatus = builder.objectRef<QueueStanding>('QueueStatus').imple
     queued: t.exposeInt('ready', { description: 'Steps that wait for a worker, or for their next try.' }),
     running: t.exposeInt('running', { description: 'Steps that run now.' }),
     limit: t.exposeInt('maxRunning', { description: 'Steps that may run at once.' }),
-    weight: t.exposeInt('weight', { description: 'Steps that it gets when its turn among the tenants comes.' }),
+    stepsPerTurn: t.exposeInt('weight', {
+      description: 'Steps that it gets when its turn among the tenants comes.',
+    }),
     oldestWaitingSeconds: t.exposeInt('waitingSeconds', {
       nullable: true,
       description: 'How long the step that could start for longest has been waiting; null when none could.',

@@ -50,6 +50,7 @@ const TenantLimits = builder.objectRef<typeof tenantLimit.$inferSelect>('TenantL
   description: 'What a plan allows.',
   fields: (t) => ({
     maxRunningTotal: t.exposeInt('maxRunningTotal', { description: 'Steps that run at once.' }),
+    weight: t.exposeInt('weight', { description: 'Share of the workers’ time beside tenants that want it too.' }),
     maxQueuedRuns: t.exposeInt('maxQueuedRuns', { description: 'Runs that may be unfinished at once.' }),
     memoryBytes: t.field({ type: 'BigInt', description: 'Memory of its process.', resolve: (row) => row.memoryBytes }),
     threads: t.exposeInt('threads', { description: 'Threads of its process.' }),

@@ -47,11 +47,12 @@ export type TenantConfiguration = z.output<typeof tenantConfiguration>
 
 /**
  * Plans and what they allow. Bytes and counts; `memoryBytes` is what DuckDB may use in the tenant's process, `diskBytes`
- * what lake and files may take. Months are those of UTC.
+ * what lake and files may take, `weight` its share of the workers' time beside tenants that want it too. Months are UTC.
  */
 export const plans = {
   STARTER: {
     maxRunningTotal: 2,
+    weight: 1,
     maxRunningPerQueue: 1,
     maxQueuedRuns: 50,
     memoryBytes: 512 * 2 ** 20,
@@ -67,6 +68,7 @@ export const plans = {
   },
   SCALE: {
     maxRunningTotal: 4,
+    weight: 2,
     maxRunningPerQueue: 2,
     maxQueuedRuns: 500,
     memoryBytes: 1024 * 2 ** 20,
@@ -82,6 +84,7 @@ export const plans = {
   },
   ENTERPRISE: {
     maxRunningTotal: 16,
+    weight: 4,
     maxRunningPerQueue: 8,
     maxQueuedRuns: 5000,
     memoryBytes: 4096 * 2 ** 20,

@@ -440,6 +440,7 @@ begin
   return true;
 end $$;
 --> statement-breakpoint
+-- As before; what an operator's stop or restart gives back counts towards no limit.
 create or replace function app.release_step(p_tenant text, p_run text, p_step text, p_fence bigint, p_reason text) returns text
 language plpgsql security definer set search_path = pg_catalog, app as $$
 declare s record; v_state text;
@@ -456,7 +457,7 @@ begin
     return app.fail_step(p_tenant, p_run, p_step, p_fence,
       jsonb_build_object('code', 'LEASE_EXPIRED', 'message', 'The step was given back ten times and did not finish.', 'retry', 'later'), true);
   end if;
-  update app.run_step set state = 'ready', attempt = attempt - 1, release_count = release_count + 1, ready_at = clock_timestamp(), lease_until = null, holds_slot = false
+  update app.run_step set state = 'ready', attempt = attempt - 1, release_count = release_count + (p_reason <> 'stop')::int, ready_at = clock_timestamp(), lease_until = null, holds_slot = false
     where tenant_id = p_tenant and run_id = p_run and step_key = p_step;
   perform app.add_event(p_tenant, p_run, 'step.released', p_step, jsonb_build_object('reason', p_reason));
   update app.tenant_queue set running = running - 1, next_ready_at = least(next_ready_at, clock_timestamp()) where tenant_id = p_tenant and queue = s.queue;

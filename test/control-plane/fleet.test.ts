@@ -22,7 +22,8 @@ afterAll(() => plane[Symbol.asyncDispose]())
 // Whatever a test left of the one switch that all share.
 afterEach(() => control({ action: 'START', all: true }, plane.platformToken))
 
-const fields = 'name type state queued running limit weight pausedBy pausedAt oldestWaitingSeconds workers { count }'
+const fields =
+  'name type state queued running limit stepsPerTurn pausedBy pausedAt oldestWaitingSeconds workers { count }'
 const control = async (input: object, token: string): Promise<Loose> => {
   const { data, errors } = await plane.query(
     `mutation ($input: ControlWorkersInput!) { controlWorkers(input: $input) { queues { ${fields} } fleet { isRunning } errors { code message hint path } } }`,
@@ -339,20 +340,20 @@ describe('the platform', () => {
     expect(await beat(await only(t))).toBe('ok')
   })
 
-  test('sets limits and weight of a queue, which its claims obey, with an audit row that says from what', async () => {
+  test('sets limits and stepsPerTurn of a queue, which its claims obey, with an audit row that says from what', async () => {
     const t = await tenant()
     for (let i = 0; i < 5; i++) await start(t)
     const set = async (input: object): Promise<Loose> =>
       (
         await plane.query(
-          `mutation ($input: QueueLimitsInput!) { setQueueLimits(input: $input) { queue { limit weight } errors { code path } } }`,
+          `mutation ($input: QueueLimitsInput!) { setQueueLimits(input: $input) { queue { limit stepsPerTurn } errors { code path } } }`,
           { token: plane.platformToken, variables: { input: { tenantId: t.id, queue: 'EXPORT', ...input } } },
         )
       ).data.setQueueLimits
-    expect(await set({ maxRunning: 3, weight: 3 })).toEqual({ queue: { limit: 3, weight: 3 }, errors: [] })
+    expect(await set({ maxRunning: 3, stepsPerTurn: 3 })).toEqual({ queue: { limit: 3, stepsPerTurn: 3 }, errors: [] })
     expect(await claim(t)).toHaveLength(3)
     expect(await claim(t)).toEqual([])
-    expect(await set({ weight: 3 })).toMatchObject({ queue: { limit: 3, weight: 3 } })
+    expect(await set({ stepsPerTurn: 3 })).toMatchObject({ queue: { limit: 3, stepsPerTurn: 3 } })
     const rows = await rowsOf(
       plane.ports.db,
       sql`select target, details from app.audit_event where tenant_id = ${t.id} and action = 'queue.limited'`,
@@ -360,12 +361,12 @@ describe('the platform', () => {
     expect(rows).toEqual([
       {
         target: 'export',
-        details: { from: { maxRunning: 2, weight: 1 }, to: { maxRunning: 3, weight: 3 } },
+        details: { from: { maxRunning: 2, stepsPerTurn: 1 }, to: { maxRunning: 3, stepsPerTurn: 3 } },
       },
     ])
-    for (const bad of [{ maxRunning: 0 }, { maxRunning: 1001 }, { weight: 101 }, {}])
+    for (const bad of [{ maxRunning: 0 }, { maxRunning: 1001 }, { stepsPerTurn: 101 }, {}])
       expect((await set(bad)).errors).toMatchObject([{ code: 'BAD_INPUT' }])
-    expect((await set({ tenantId: 'nobody', weight: 1 })).errors).toMatchObject([{ code: 'NOT_FOUND' }])
+    expect((await set({ tenantId: 'nobody', stepsPerTurn: 1 })).errors).toMatchObject([{ code: 'NOT_FOUND' }])
   })
 
   test('pages through the queues of all tenants, each once and by tenant and name', async () => {
@@ -400,7 +401,7 @@ describe('status', () => {
       queued: 2,
       running: 0,
       limit: 2,
-      weight: 1,
+      stepsPerTurn: 1,
       pausedBy: null,
       pausedAt: null,
       oldestWaitingSeconds: 0,

@@ -240,6 +240,14 @@ export function ledgerCases(engine: string, open: () => Db): void {
       expect(await claimOne(t)).toMatchObject({ runId, attempt: 1 })
     })
 
+    test('a step outlives any number of stops', async () => {
+      const t = await makeTenant(open())
+      await started(t, [{ key: 'a', maxAttempts: 1 }])
+      for (let stops = 0; stops < 12; stops++)
+        expect(await ledger.releaseStep(open(), await claimOne(t), 'stop')).toBe('released')
+      expect((await claimOne(t)).attempt).toBe(1)
+    })
+
     test('retry runs what did not succeed and all after it, and keeps what did', async () => {
       const t = await makeTenant(open())
       const steps: Step[] = [
