@@ -203,7 +203,9 @@ async function openCredential(
   const isTest = run.triggerKind === 'check' || run.triggerKind === 'activate'
   const found = await openStored(tx, ports.secrets, async () => {
     const row =
-      name === null ? await onlyCredential(tx, claim, providers) : await namedCredential(tx, claim, name, isTest)
+      name === null
+        ? await onlyCredential(tx, claim, providers)
+        : await namedCredential(tx, claim.tenantId, name, isTest)
     return row && { ...row, owner: { tenantId: claim.tenantId, credentialId: row.id, version: row.version } }
   })
   if (!found) return null
@@ -217,11 +219,12 @@ async function openCredential(
   return found.secret
 }
 
-async function namedCredential(tx: Tx, claim: Claim, name: string, isTest: boolean): Promise<CredentialRow> {
+/** The tenant's credential of this name, if it may be used. Throws CREDENTIAL_MISSING. */
+export async function namedCredential(tx: Tx, tenantId: string, name: string, isTest = false): Promise<CredentialRow> {
   const [row] = await tx
     .select()
     .from(credential)
-    .where(and(eq(credential.tenantId, claim.tenantId), eq(credential.name, name)))
+    .where(and(eq(credential.tenantId, tenantId), eq(credential.name, name)))
   if (!row) throw new AppError('CREDENTIAL_MISSING', `There is no credential named ${JSON.stringify(name)}.`)
   if (row.status === 'active' || isTest) return row
   throw new AppError(

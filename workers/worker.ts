@@ -8,6 +8,7 @@ import { leaveWorker, seeWorker } from '../shared/runs/fleet.ts'
 import { claimSteps, tick } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
+import { keepTriggers } from './keep-triggers.ts'
 import { release } from './release.ts'
 import { runStep } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
@@ -144,7 +145,10 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   }
 
   const looping = loop()
-  const keeping = keepAudits(ports, auditMs, stopping.signal)
+  const keeping = Promise.all([
+    keepAudits(ports, auditMs, stopping.signal),
+    keepTriggers(ports, { ...options, everyMs: pollMs }, stopping.signal),
+  ])
   return {
     id,
     pool,

@@ -39,6 +39,8 @@ export type NewRun = {
   path: string
   trigger: TenantTrigger | SystemTrigger
   parameters: Record<string, unknown>
+  /** Values for parameters that the pipeline may declare or not; of those that it does not, nothing is said. */
+  offered?: Record<string, unknown>
   idempotencyKey: string | null
   inputHash: string | null
   /** The credential that every step opens, whatever the file says. */
@@ -117,7 +119,11 @@ export async function prepareRun(
   const planned = planRun(pipeline)
   await refuseWithoutFeature(tx, run.tenantId, planned)
   const surroundings = await readSurroundings(tx, run.tenantId, run.environment ?? null)
-  const parameters = parameterValues(pipeline, { ...surroundings.valuesFor(pipeline), ...run.parameters })
+  const parameters = parameterValues(pipeline, {
+    ...surroundings.valuesFor(pipeline),
+    ...declaredOf(pipeline, run.offered ?? {}),
+    ...run.parameters,
+  })
   const steps = planned.map((step) => (credential === undefined ? surroundings.stepIn(step) : { ...step, credential }))
   return { source, pipeline, parameters, steps }
 }
@@ -159,3 +165,6 @@ export async function valuesNow(
   const builtins = { tenant_id: run.tenantId, run_id: run.runId, trigger: run.trigger, datetime }
   return variableValues({ pipeline, builtins, profile, parameters: run.parameters })
 }
+
+const declaredOf = ({ parameters }: Pipeline, offered: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(offered).filter(([name]) => Object.hasOwn(parameters, name)))
