@@ -85,7 +85,8 @@ describe('somebody who signs in', () => {
       email: 'Zoë-1@x.example'.replace('ë', 'e'),
       password: 'Zo\u0065\u0308s Geheimnis 1',
     })
-    await who.login({ ...zoe, email: zoe.email.toUpperCase(), password: 'Zo\u00ebs Geheimnis 1' })
+    const session = await who.login({ ...zoe, email: zoe.email.toUpperCase(), password: 'Zo\u00ebs Geheimnis 1' })
+    expect(await who.isIn(session.accessToken)).toBe(true)
   })
 
   test('has its access for 15 minutes, and as long as it refreshes within a week for 30 days', async () => {
@@ -360,7 +361,7 @@ describe('a refused sign-in', () => {
     const ada = await who.signUp(a)
     for (let round = 0; round < 3; round++) {
       for (let i = 0; i < 9; i++) await who.ask('login', { ...credentialsOf(ada), password: 'another password' })
-      await who.login(ada)
+      expect(await who.isIn((await who.login(ada)).accessToken)).toBe(true)
     }
   })
 
