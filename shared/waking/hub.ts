@@ -14,14 +14,17 @@ export type Hub = {
   wait(topic: Topic, ms: number, signal: AbortSignal): Promise<void>
 }
 
-/** The hub of a single process. */
-export function inProcessHub(): Hub {
+/** The hub of a single process. `notifyAll` is for a moment after which nobody knows what was missed. */
+export function inProcessHub(): Hub & { notifyAll(): void } {
   const waiting = new Map<string, Set<() => void>>()
   const keyOf = ({ tenantId, runId = '' }: Topic): string => `${tenantId}\n${runId}`
   return {
     notify(topic) {
       for (const key of new Set([keyOf(topic), keyOf({ tenantId: topic.tenantId })]))
         for (const end of waiting.get(key) ?? []) end()
+    },
+    notifyAll() {
+      for (const ends of waiting.values()) for (const end of ends) end()
     },
     wait: (topic, ms, signal) =>
       new Promise((resolve) => {

@@ -8,7 +8,15 @@ import pg from 'pg'
 const run = promisify(execFile)
 
 /** A server of this machine, started for a test, or why there is none. */
-export type StartedPostgres = { url: string; port: number; stop(): Promise<void> } | { skipped: string }
+export type StartedPostgres =
+  | {
+      url: string
+      port: number
+      /** Ends it at once, as a crash does, and starts it anew; resolves when it answers. */
+      restart(): Promise<void>
+      stop(): Promise<void>
+    }
+  | { skipped: string }
 
 /** The user, password and database of the started server; the user is its superuser. */
 export const postgresLogin = { user: 'tester', password: 'pg-test-password', database: 'postgres' } as const
@@ -33,16 +41,22 @@ export async function startPostgres(): Promise<StartedPostgres> {
   const port = await freePort()
   const settings = ['fsync=off', 'listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`, 'ssl=off']
   const command = [...as, join(bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])]
-  const server = spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore' })
-  const ended = new Promise<void>((resolve) => server.once('exit', () => resolve()))
   const { user, password, database } = postgresLogin
   const url = `postgres://${user}:${password}@127.0.0.1:${port}/${database}`
-  const stop = async (): Promise<void> => {
+  const start = () => {
+    const server = spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore' })
+    return { server, ended: new Promise<void>((resolve) => server.once('exit', () => resolve())) }
+  }
+  let { server, ended } = start()
+  const crash = async (): Promise<void> => {
     // Immediate shutdown, by the server's own process id: what lends the user passes only some signals on.
     const pid = Number((await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')[0])
     if (pid > 0) process.kill(pid, 'SIGQUIT')
     else server.kill()
     await ended
+  }
+  const stop = async (): Promise<void> => {
+    await crash()
     await rm(folder, { recursive: true, force: true })
   }
   try {
@@ -51,7 +65,12 @@ export async function startPostgres(): Promise<StartedPostgres> {
     await stop()
     throw error
   }
-  return { url, port, stop }
+  const restart = async (): Promise<void> => {
+    await crash()
+    ;({ server, ended } = start())
+    await untilAnswers(url, () => server.exitCode === null)
+  }
+  return { url, port, restart, stop }
 }
 
 /** A database of a login that is no superuser, as hosted PostgreSQL gives it: it owns the tables, and obeys their policies. */
