@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { graphqlClient } from '../../standalone/client.ts'
+import { type Client, graphqlClient } from '../../standalone/client.ts'
 import { type EdgeHouse, edgeHouse } from './house.ts'
 import { onDeno, onWorkerd } from './runtimes.ts'
 
@@ -21,6 +21,41 @@ steps:
     destination: { table: edge, mode: replace }
 `
 
+// A person of the tenant, from the invitation to the first request of its own.
+let people = 0
+async function signIn(client: Client, url: string): Promise<Record<string, unknown>> {
+  const email = `p${++people}@x.example`
+  const stranger = async (query: string, input: object): Promise<Record<string, unknown>> => {
+    const response = await fetch(`${url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query, variables: { input } }),
+    })
+    return response.json() as Promise<Record<string, unknown>>
+  }
+  const made = await client.request(
+    'mutation ($email: String!) { createUser(input: { email: $email, role: POWER_USER }) { user { id } } }',
+    { email },
+  )
+  const { createUser } = made as { createUser: { user: { id: string } } }
+  const invited = await client.request('mutation ($id: ID!) { inviteUser(input: { id: $id }) { link } }', {
+    id: createUser.user.id,
+  })
+  const { inviteUser } = invited as { inviteUser: { link: string } }
+  const password = 'correct horse battery'
+  await stranger('mutation ($input: AccountLinkInput!) { activateAccount(input: $input) { isDone } }', {
+    token: inviteUser.link,
+    password,
+  })
+  const answer = await stranger('mutation ($input: LoginInput!) { login(input: $input) { tokens { accessToken } } }', {
+    tenantId: 'edge_tenant',
+    email,
+    password,
+  })
+  const { data } = answer as { data: { login: { tokens: { accessToken: string } } } }
+  return graphqlClient(url, data.login.tokens.accessToken).request('{ viewer { tenantId keyId } }')
+}
+
 test.for([
   ['Deno', onDeno],
   ['workerd', onWorkerd],
@@ -38,6 +73,8 @@ test.for([
     await expect(
       graphqlClient(runtime.url, `key_${'0'.repeat(32)}.${'0'.repeat(64)}`).request('{ viewer { tenantId } }'),
     ).rejects.toThrow('UNAUTHENTICATED')
+
+    expect(await signIn(client, runtime.url)).toEqual({ viewer: { tenantId: 'edge_tenant', keyId: null } })
 
     const saved = await client.request(
       'mutation ($yaml: String!) { savePipeline(input: {path: "test/edge/one", yaml: $yaml}) { errors { message } } }',
