@@ -1,10 +1,11 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { bindSql } from '../../shared/config/sql.ts'
 import { AppError, errorData } from '../../shared/errors.ts'
 import type { StepContext } from '../define.ts'
 import { tenantFiles } from '../files.ts'
-import { type Lake, openLake } from '../lake/open.ts'
+import { type Lake, type LakePlace, openLake } from '../lake/open.ts'
 import { processors } from '../processors/index.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
 import { throttle } from './throttle.ts'
@@ -12,6 +13,8 @@ import { throttle } from './throttle.ts'
 // One tenant's process. It starts empty, becomes one tenant's by the first message, and ends with that tenant's work or
 // with its parent. It holds no database connection, no platform key and no environment.
 const byType = new Map(processors.map((processor) => [processor.type, processor]))
+const lakeWaitMs = 45_000
+const lookAgainMs = 250
 const running = new Map<string, AbortController>()
 let bound: { binding: Binding; lake: Lake } | undefined
 
@@ -36,7 +39,7 @@ function say(message: FromChild): void {
 async function bind(binding: Binding): Promise<void> {
   try {
     await mkdir(binding.workRoot, { recursive: true, mode: 0o700 })
-    const lake = await openLake({
+    const lake = await openWhenFree({
       file: binding.lakeFile,
       filesRoot: binding.filesRoot,
       workRoot: binding.workRoot,
@@ -46,6 +49,18 @@ async function bind(binding: Binding): Promise<void> {
     say({ kind: 'bound' })
   } catch (error) {
     say({ kind: 'bind_failed', error: errorData(error) })
+  }
+}
+
+// Its file has one writer. What another worker's process still has is free soon: that one is idle, or its worker is gone.
+async function openWhenFree(place: LakePlace): Promise<Lake> {
+  for (let waitedMs = 0; ; waitedMs += lookAgainMs) {
+    try {
+      return await openLake(place)
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'CONFLICT' || waitedMs >= lakeWaitMs) throw error
+      await sleep(lookAgainMs)
+    }
   }
 }
 

@@ -19,6 +19,10 @@ export type ProcessPool = {
   run(binding: Binding, job: Job, events: JobEvents, signal: AbortSignal): Promise<StepResult>
   /** Process ids of the tenants that have one. */
   pids(): Map<string, number>
+  /** Whether a tenant that has no process could get one now. A spare that died is replaced, so ask again in a moment. */
+  canSpawn(): boolean
+  /** From here on a tenant's process ends as soon as it has no job. */
+  keepNoneWarm(): void
   /** Ends every process; jobs that still run reject. */
   close(): Promise<void>
 }
@@ -32,6 +36,7 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
   const started = new Map<string, TenantProcess>()
   let spare = spawnTenantProcess()
   let closed = false
+  let { idleMs } = options
 
   // The lake's file has one writer: a successor starts only when the old process is gone.
   function processOf(binding: Binding): Promise<TenantProcess> {
@@ -41,7 +46,7 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
     const child = spare.closing ? spawnTenantProcess() : spare
     spare = spawnTenantProcess()
     const ready = child.bind(binding).then(() => {
-      child.whenIdle(options.idleMs, () => {
+      child.whenIdle(idleMs, () => {
         // From here on a new step gets a new process; it waits below until this one has let go of the lake.
         void child.close()
       })
@@ -70,7 +75,7 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
 
   return {
     async run(binding, job, events, signal) {
-      const child = await take(binding)
+      const child = await unlessAborted(take(binding), signal)
       const work = child.run(job, events)
       let timer: NodeJS.Timeout | undefined
       const stop = (): void => {
@@ -87,10 +92,28 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
       }
     },
     pids: () => new Map([...started].map(([id, child]) => [id, child.pid])),
+    canSpawn() {
+      if (spare.closing && !closed) spare = spawnTenantProcess()
+      return spare.isReady && !closed
+    },
+    keepNoneWarm() {
+      idleMs = 0
+      for (const child of started.values()) child.whenIdle(0, () => void child.close())
+    },
     async close() {
       closed = true
       spare.kill()
       await Promise.all([...started.values()].map((child) => child.close()))
     },
   }
+}
+
+// A process waits for its lake while another worker's still has it: who gives the step up waits no longer.
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = (): void => reject(new AppError('CANCELLED', 'The step was stopped.'))
+    if (signal.aborted) leave()
+    signal.addEventListener('abort', leave, { once: true })
+    void work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
 }

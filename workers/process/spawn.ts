@@ -11,6 +11,8 @@ import type { JobEvents } from './pool.ts'
 /** A child process that is, or will become, one tenant's. */
 export type TenantProcess = {
   pid: number
+  /** True once it has loaded what it needs and waits for its tenant. */
+  isReady: boolean
   /** True once it takes no more work. */
   closing: boolean
   /** Resolves when the process is gone. */
@@ -90,8 +92,10 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
   }
 
   child.on('message', (message: FromChild) => {
-    if (message.kind === 'ready') ready.resolve()
-    else if (message.kind === 'bound') bound.resolve()
+    if (message.kind === 'ready') {
+      self.isReady = true
+      ready.resolve()
+    } else if (message.kind === 'bound') bound.resolve()
     else if (message.kind === 'bind_failed') bound.reject(errorFromData(cleanError(message.error)))
     else if (message.kind === 'progress') jobs.get(message.jobId)?.events.progress(secrets.data(message.progress))
     else if (message.kind === 'log') jobs.get(message.jobId)?.events.log(message.level, secrets.text(message.message))
@@ -101,6 +105,7 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
   child.on('error', () => child.kill('SIGKILL'))
   child.on('exit', (code, signal) => {
     self.closing = true
+    self.isReady = false
     clearTimeout(idle?.timer)
     unlimit?.()
     const why = signal ? `by ${signal}` : `with code ${code ?? 'unknown'}`
@@ -117,6 +122,7 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
 
   const self: TenantProcess = {
     pid: child.pid ?? 0,
+    isReady: false,
     closing: false,
     ended: ended.promise,
     async bind(binding) {

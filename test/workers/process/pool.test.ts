@@ -148,3 +148,27 @@ test('a child ends with its parent, whatever it is doing', async () => {
   expect(await work).toMatchObject({ code: 'PROCESS_DIED' })
   expect(() => process.kill(pid, 0)).toThrow('ESRCH')
 })
+
+test('a tenant whose tables another process has waits until they are free, or until its step is given up', async () => {
+  const other = processPool({ idleMs: 60_000, killAfterMs: 300 })
+  try {
+    await run('shared', 'SELECT 1 AS n', new AbortController().signal, other)
+    const abort = new AbortController()
+    const given = run('shared', 'SELECT 2 AS n', abort.signal)
+    abort.abort()
+    await expect(given).rejects.toMatchObject({ code: 'CANCELLED' })
+    const waiting = run('shared', 'SELECT 3 AS n')
+    other.keepNoneWarm()
+    expect(await waiting).toMatchObject({ outputs: { rows: 1 } })
+    await expect.poll(() => other.pids().size).toBe(0)
+  } finally {
+    await other.close()
+  }
+})
+
+test('a pool says whether a tenant could get a process now', async () => {
+  const other = processPool()
+  await expect.poll(() => other.canSpawn(), { timeout: 20_000 }).toBe(true)
+  await other.close()
+  expect(other.canSpawn()).toBe(false)
+})
