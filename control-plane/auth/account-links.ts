@@ -29,24 +29,27 @@ export async function makeLink(
   return { ...person, nonce, keyId }
 }
 
-/** Uses up a link in the caller's transaction. False for one that is unknown, wrong, used, replaced or too old. */
-export async function takeLink(
+/** Whether a link is good: known, right, neither used nor replaced nor too old. Its row is held until the transaction ends. */
+export async function isGoodLink(
   { ports }: Context,
   tx: Tx,
   token: string,
   { tenantId, userId, purpose }: Pick<LinkSeed, 'tenantId' | 'userId' | 'purpose'>,
 ): Promise<boolean> {
-  const isLink = and(
-    eq(accountLink.tenantId, tenantId),
-    eq(accountLink.userId, userId),
-    eq(accountLink.purpose, purpose),
-    gt(accountLink.expiresAt, ports.clock.now()),
-  )
-  const [row] = await tx.select().from(accountLink).where(isLink).for('update')
+  const [row] = await tx
+    .select()
+    .from(accountLink)
+    .where(
+      and(
+        eq(accountLink.tenantId, tenantId),
+        eq(accountLink.userId, userId),
+        eq(accountLink.purpose, purpose),
+        gt(accountLink.expiresAt, ports.clock.now()),
+      ),
+    )
+    .for('update')
   const right = row && (await linkToken(ports.signing, row))
-  if (right === undefined || !sameHash(token, right)) return false
-  await tx.delete(accountLink).where(isLink)
-  return true
+  return right !== undefined && sameHash(token, right)
 }
 
 /** A mail with a link, which stands where the text says `{link}`. The message holds no secret: its sender puts it in. */

@@ -17,10 +17,11 @@ export async function endAccess(
   const { requestId } = context
   const { actor } = authOf(context)
   const whose = userId === undefined ? {} : { userId }
-  await endSessions(tx, { tenantId, ...whose, why, actor, requestId }, context.ports.clock.now())
-  for (const table of why === 'deactivated' ? [accountLink] : [accountLink, userPassword, userIdentity])
+  for (const table of why === 'deactivated' ? [accountLink] : [userPassword, accountLink, userIdentity])
     await tx
       .delete(table)
       .where(and(eq(table.tenantId, tenantId), userId === undefined ? undefined : eq(table.userId, userId)))
+  // Sessions last, as everybody who touches both.
+  await endSessions(tx, { tenantId, ...whose, why, actor, requestId }, context.ports.clock.now())
   if (userId === undefined) await tx.delete(identityProvider).where(eq(identityProvider.tenantId, tenantId))
 }

@@ -7,14 +7,19 @@ import { AppError } from '../../shared/errors.ts'
 /** A person as the database has it now. */
 export type Person = { status: string; tenantStatus: TenantState; roles: Role[] }
 
-/** A person of the transaction's tenant; undefined when there is none. */
-export async function readPerson(tx: Tx, tenantId: string, userId: string): Promise<Person | undefined> {
+/** A person of the transaction's tenant; undefined when there is none. `share` keeps it as it is until the transaction ends. */
+export async function readPerson(
+  tx: Tx,
+  tenantId: string,
+  userId: string,
+  hold?: 'share',
+): Promise<Person | undefined> {
   const [found] = await rowsOf<Person>(
     tx,
     sql`select u.status, t.status as "tenantStatus",
           array(select r.role from app.user_role r where r.tenant_id = u.tenant_id and r.user_id = u.id order by r.role) as roles
         from app.tenant_user u join app.tenant t on t.id = u.tenant_id
-        where u.tenant_id = ${tenantId} and u.id = ${userId}`,
+        where u.tenant_id = ${tenantId} and u.id = ${userId} ${hold ? sql`for share of u` : sql``}`,
   )
   return found
 }

@@ -34,8 +34,8 @@ export async function login(context: Context, { tenantId, email, password }: Log
   const started = await withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
     // Between the look and now the password may have been changed, or the person deactivated.
     const isPassword = and(eq(userPassword.tenantId, tenantId), eq(userPassword.userId, userId))
+    const person = await readPerson(tx, tenantId, userId, 'share')
     const [kept] = await tx.select({ hash: userPassword.hash }).from(userPassword).where(isPassword).for('update')
-    const person = await readPerson(tx, tenantId, userId)
     if (kept?.hash !== hash || !person || !mayAct(person)) return undefined
     if (next !== undefined) await tx.update(userPassword).set({ hash: next }).where(isPassword)
     return startSession(tx, { tenantId, userId, requestId: context.requestId }, now)

@@ -1,10 +1,10 @@
 import { and, eq } from 'drizzle-orm'
-import { type LinkPurpose, accountLink, tenantUser, userPassword } from '../../schema/tables/index.ts'
+import { type LinkPurpose, accountLink, tenant, tenantUser, userPassword } from '../../schema/tables/index.ts'
 import { splitLinkToken } from '../../shared/auth/account-link.ts'
 import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
-import { takeLink } from '../auth/account-links.ts'
+import { isGoodLink } from '../auth/account-links.ts'
 import { accountOf, addressOf, countAttempt, forgetAttempts } from '../auth/attempts.ts'
 import { refuseWeak } from '../auth/password.ts'
 import { readPerson } from '../auth/person.ts'
@@ -28,9 +28,14 @@ export async function setPasswordByLink(
   const link = splitLinkToken(token)
   if (link?.purpose !== purpose) throw badLink()
   const { tenantId, userId } = link
+  const scope = { tenantId, side: 'api' } as const
+  // Only a good link is worth the hash.
+  if (!(await withTenant(context.ports.db, scope, (tx) => isGoodLink(context, tx, token, link)))) throw badLink()
   const hash = await context.identity.passwords.hash(password)
-  await withTenant(context.ports.db, { tenantId, side: 'api' }, async (tx) => {
-    if (!(await takeLink(context, tx, token, link))) throw badLink()
+  await withTenant(context.ports.db, scope, async (tx) => {
+    // As whoever changes people of the tenant: one of the two waits.
+    await tx.select({ id: tenant.id }).from(tenant).where(eq(tenant.id, tenantId)).for('no key update')
+    if (!(await isGoodLink(context, tx, token, link))) throw badLink()
     const person = await readPerson(tx, tenantId, userId)
     const isInvited = purpose === 'activate' && person?.status === 'invited'
     if (person?.tenantStatus !== 'active' || (person.status !== 'active' && !isInvited)) throw badLink()

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { App } from '../../control-plane/app.ts'
 import { type Passwords, passwords } from '../../control-plane/auth/password.ts'
 import { attemptsMax } from '../../control-plane/auth/attempts.ts'
+import { type Role, scopesOf } from '../../schema/roles.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { rowsOf } from '../../shared/db/db.ts'
 import {
@@ -11,6 +12,7 @@ import {
   controlPlane,
   type Frame,
   type Loose,
+  smallWorker,
   until,
 } from '../support/control-plane.ts'
 import { goodPassword, movableClock, people } from '../support/people.ts'
@@ -56,7 +58,7 @@ describe('somebody who signs in', () => {
       tenantId: a.id,
       actor: `user:${ada.userId}`,
       roles: ['POWER_USER'],
-      scopes: ['TENANT_READ', 'PIPELINES_READ', 'RUNS_READ', 'RUNS_WRITE', 'WORKERS_READ'],
+      scopes: namesOf(['POWER_USER']),
       permissions: { canViewJobs: true, canCreateJobs: true },
       session: { id: session.id },
       sessions: [{ id: session.id }],
@@ -172,6 +174,31 @@ describe('what ends a session counts at once', () => {
     await set('offboarded')
     expect(await who.isIn(accessToken)).toBe(false)
     expect(await who.refusal('login', credentialsOf(ada))).toBe('UNAUTHENTICATED')
+  })
+
+  test('offboarding ends every session and leaves no way in', async () => {
+    await using _worker = smallWorker(plane.ports)
+    const b = await plane.tenant()
+    const ada = await who.signUp(b)
+    const { accessToken, session } = await who.login(ada)
+    await who.done('inviteUser', { id: ada.userId }, { token: b.token })
+    await plane.query(
+      'mutation { configureIdentityProvider(input: { issuer: "https://id.acme.example", audience: "x" }) { errors { code } } }',
+      b,
+    )
+    const { data } = await plane.query(
+      `mutation { offboardTenant(input: { tenantId: "${b.id}" }) { tenant { status } errors { code message } } }`,
+      { token: plane.platformToken },
+    )
+    expect(data.offboardTenant).toEqual({ tenant: { status: 'OFFBOARDED' }, errors: [] })
+    expect(await who.isIn(accessToken)).toBe(false)
+    expect(await rowsOf(plane.ports.db, sql`select ended_why from app.session where id = ${session.id}`)).toEqual([
+      { ended_why: 'offboarded' },
+    ])
+    for (const table of ['user_password', 'account_link', 'identity_provider', 'user_identity'])
+      expect(
+        await rowsOf(plane.ports.db, sql`select 1 from app.${sql.identifier(table)} where tenant_id = ${b.id}`),
+      ).toEqual([])
   })
 
   test.each([
@@ -499,7 +526,7 @@ test('people of the platform are made by its keys, with its roles alone', async 
   const platform = { id: 'platform', token: plane.platformToken }
   const helper = await who.signUp(platform, { role: 'SUPPORT' })
   const { accessToken } = await who.login(helper)
-  expect((await viewer(accessToken)).scopes).toEqual(['PLATFORM_READ', 'TENANT_READ', 'USERS_READ', 'KEYS_READ'])
+  expect((await viewer(accessToken)).scopes).toEqual(namesOf(['SUPPORT']))
   const read = await plane.query(`{ tenant(id: "${a.id}") { id } }`, { token: accessToken, app: later })
   expect(read.data.tenant.id).toBe(a.id)
   const make = (role: string | undefined, token: string) =>
@@ -515,3 +542,5 @@ const credentialsOf = ({ tenantId, email, password }: { tenantId: string; email:
   email,
   password,
 })
+
+const namesOf = (roles: Role[]): string[] => scopesOf(roles).map((scope) => scope.toUpperCase().replace(':', '_'))
