@@ -18,6 +18,8 @@ export const scopes = [
   'pipelines:write',
   'runs:read',
   'runs:write',
+  'schedules:read',
+  'schedules:write',
   'workers:read',
   'workers:write',
   'audit:read',
@@ -41,7 +43,7 @@ export type SystemRole = (typeof systemRoles)[number]
 /** Any role. */
 export type Role = TenantRole | SystemRole
 
-const reading = ['tenant:read', 'pipelines:read', 'runs:read', 'workers:read'] as const
+const reading = ['tenant:read', 'pipelines:read', 'runs:read', 'schedules:read', 'workers:read'] as const
 
 /** Which scopes a role brings: the only place that says so. docs/roles.md prints it beside what each scope opens. */
 export const roleScopes: Readonly<Record<Role, readonly Scope[]>> = {
@@ -50,6 +52,7 @@ export const roleScopes: Readonly<Record<Role, readonly Scope[]>> = {
     ...reading,
     'pipelines:write',
     'runs:write',
+    'schedules:write',
     'credentials:read',
     'credentials:write',
     'workers:write',

@@ -26,6 +26,8 @@ const domains = [
   'pipelines',
   'runs',
   'schedules',
+  'backfills',
+  'webhooks',
   'fleet',
   'datasets',
   'alerts',

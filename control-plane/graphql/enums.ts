@@ -50,7 +50,7 @@ export const StepTrigger = enumOf('StepTrigger', 'When a step starts, judged ove
 })
 const tenantRoleTexts = {
   TENANT_ADMIN: 'Everything, people and keys included.',
-  DATA_ENGINEER: 'Pipelines, runs, credentials and queues.',
+  DATA_ENGINEER: 'Pipelines, runs, schedules, credentials and queues.',
   DATA_ANALYST: 'Reads pipelines and runs.',
   DATA_STEWARD: 'Reads pipelines and runs, and what was done by whom.',
   POWER_USER: 'Runs pipelines of others.',
@@ -75,8 +75,8 @@ export const ScopeEnum = builder.enumType('Scope', {
   ),
 })
 
-// Names of the API are upper case, values are those of the database.
-function enumOf<const V extends string>(
+/** An enum of the API: its names are upper case, its values those of the database. */
+export function enumOf<const V extends string>(
   name: string,
   description: string,
   values: readonly V[],
@@ -115,6 +115,8 @@ function scopeDescriptions(): Record<Scope, string> {
     'pipelines:write': 'Saves pipelines.',
     'runs:read': 'Reads and watches runs.',
     'runs:write': 'Starts, cancels and retries runs.',
+    'schedules:read': 'Reads schedules, backfills, webhooks and other triggers.',
+    'schedules:write': 'Makes, changes and removes schedules, backfills and webhooks.',
     'workers:read': 'Reads and watches the queues of the tenant and how many workers serve them.',
     'workers:write': 'Starts, stops and restarts the queues of the tenant.',
     'audit:read': 'Reads the audit log.',

@@ -30,6 +30,18 @@ export async function readRun(context: Context, runId: string): Promise<RunRow> 
   return row
 }
 
+/** The run of this id, if there is one; those of one answer are read together. */
+export function findRun(context: Context, runId: string): Promise<RunRow | undefined> {
+  const { tenantId } = authOf(context)
+  const read = async (ids: string[]): Promise<Map<string, RunRow>> => {
+    const rows = await inTenant(context, (tx) =>
+      runsOf(tx).where(and(eq(pipelineRun.tenantId, tenantId), inArray(pipelineRun.runId, ids))),
+    )
+    return new Map(rows.map((row) => [row.runId, row]))
+  }
+  return loaderOf<RunRow | undefined>(context, 'runs by id', read, () => undefined)(runId)
+}
+
 /** Runs of the tenant, newest first. */
 export function listRuns(context: Context, args: PageArgs, filter: RunFilter): Promise<Page<RunRow>> {
   const { tenantId } = authOf(context)

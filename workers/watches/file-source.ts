@@ -31,8 +31,8 @@ export const tooMany = (folder: string): AppError =>
 /** Reads `in/orders_*.csv`: `*` stands for any characters of the name, `?` for one. */
 export function filePattern(path: string): FilePattern {
   const slash = path.lastIndexOf('/')
-  const wanted = [...path.slice(slash + 1)]
-  return { folder: path.slice(0, Math.max(0, slash)), matches: (name) => fits(wanted, [...name]) }
+  const wanted = Array.from(path.slice(slash + 1))
+  return { folder: path.slice(0, Math.max(0, slash)), matches: (name) => fits(wanted, Array.from(name)) }
 }
 
 /** True for a name that can be shown, stored and put behind a folder: no separator, nothing invisible, 1 to 255 characters. */
