@@ -72,7 +72,7 @@ const definers = [
 /**
  * What is wrong with the tables of a migrated database, in words; nothing when every tenant table has forced row-level
  * security and tenant-first keys, only the listed functions run as their owner, no role of the product has power of its
- * own, and the tables in code are those of the migrations.
+ * own or lends any to its members, and the tables in code are those of the migrations.
  */
 export async function tableFaults(db: Db): Promise<string[]> {
   const parts = await Promise.all([
@@ -80,6 +80,7 @@ export async function tableFaults(db: Db): Promise<string[]> {
     looseIndexes(db),
     openFunctions(db),
     strongRoles(db),
+    lentPolicies(db),
     strayColumns(db),
   ])
   return parts.flat()
@@ -130,6 +131,19 @@ async function strongRoles(db: Db): Promise<string[]> {
         or exists (select from pg_class c where c.relowner = r.oid and c.relkind = 'r'))`,
   )
   return rows.map(({ name }) => `the role ${name} can log in, owns a table or passes by row-level security`)
+}
+
+// A policy for a role is one for all its members, and the login that migrates is a member of all roles.
+async function lentPolicies(db: Db): Promise<string[]> {
+  const rows = await rowsOf<{ policy: string; table: string }>(
+    db,
+    sql`select polname as policy, c.relname as table from pg_policy p join pg_class c on c.oid = p.polrelid
+        where c.relnamespace = 'app'::regnamespace and p.polpermissive
+          and not coalesce(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) ~ '(app\.tenant_id|CURRENT_USER)'`,
+  )
+  return rows.map(
+    ({ policy, table }) => `the policy ${policy} of app.${table} asks neither for the tenant nor for the role`,
+  )
 }
 
 async function strayColumns(db: Db): Promise<string[]> {

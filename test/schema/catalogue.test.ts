@@ -27,6 +27,12 @@ const planted: [string, string, string, string][] = [
     'app.tenant_key has no forced row-level security with a policy',
   ],
   [
+    'a policy that lends its rows to every member of its role',
+    'alter policy ledger on app.run_step using (true)',
+    "alter policy ledger on app.run_step using (current_user = 'tributary_ledger')",
+    'the policy ledger of app.run_step asks neither for the tenant nor for the role',
+  ],
+  [
     'an index that does not start with the tenant',
     'create index planted on app.credential (name)',
     'drop index app.planted',
