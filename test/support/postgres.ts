@@ -96,8 +96,8 @@ async function findBinaries(): Promise<string | undefined> {
   return undefined
 }
 
-// What stands before a command so that it does not run as root.
-async function lender(): Promise<string[] | undefined> {
+/** What stands before a command so that it does not run as root: nothing, or undefined when there is no user to lend it to. */
+export async function lender(): Promise<string[] | undefined> {
   if (process.getuid?.() !== 0) return []
   for (const user of ['postgres', 'nobody']) {
     const as = ['runuser', '-u', user, '--']
@@ -111,7 +111,8 @@ const runAs = async (as: string[], command: string[]): Promise<void> => {
   await run(all[0] ?? '', all.slice(1), { cwd: '/tmp' })
 }
 
-async function freePort(): Promise<number> {
+/** A port of 127.0.0.1 that nobody listens on. */
+export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const address = server.address()
@@ -119,7 +120,8 @@ async function freePort(): Promise<number> {
   return typeof address === 'object' && address ? address.port : 0
 }
 
-async function untilAnswers(url: string, isAlive: () => boolean): Promise<void> {
+/** Resolves when a database of this URL lets somebody in; rejects after 10 s, or when its program has ended. */
+export async function untilAnswers(url: string, isAlive: () => boolean): Promise<void> {
   for (let attempt = 0; attempt < 200 && isAlive(); attempt++) {
     const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 })
     client.on('error', () => {})
@@ -131,5 +133,5 @@ async function untilAnswers(url: string, isAlive: () => boolean): Promise<void> 
     if (isUp) return
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  throw new Error('The PostgreSQL server did not start.')
+  throw new Error('The server did not start.')
 }
