@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { isDatabaseAway } from '../shared/db/away.ts'
 import { AppError, type ErrorData, errorData } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
@@ -33,6 +34,8 @@ export type StepOptions = {
   heartbeatMs: number
   /** Aborts when the worker stops and its grace is over: running steps are given back. */
   stop: AbortSignal
+  /** Counts what nobody else sees. */
+  tally: { heartbeatsFailed: number }
 }
 
 const logLinesMax = 1_000
@@ -40,7 +43,8 @@ const logLineCharsMax = 2_000
 
 /**
  * Runs one claimed step to its end in the ledger: succeeded, failed, cancelled, to be retried, or given back. It never
- * rejects for a fault of the step; it rejects when the ledger itself cannot be reached, and then the lease runs out.
+ * rejects for a fault of the step. A database that goes away meanwhile is waited for as long as the lease may last; then
+ * it rejects, and the step is another worker's.
  */
 export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, options: StepOptions): Promise<void> {
   const abort = new AbortController()
@@ -52,11 +56,26 @@ export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, opt
   await measure(ports, claim, options)
   const order = await watch.end()
   if (order === 'stale') return
-  if ('error' in outcome) await settleFailure(ports, claim, order, outcome.error)
-  else if ('items' in outcome.result) await expandStep(ports.db, claim, outcome.result.items)
-  else if (outcome.result.run) await startAndWait(ports, claim, outcome.result.run)
-  else await succeed(ports, claim, outcome.result)
+  // Said twice it counts once: the fence is that of the first time.
+  await insist(ports, options, async () => {
+    if ('error' in outcome) await settleFailure(ports, claim, order, outcome.error)
+    else if ('items' in outcome.result) await expandStep(ports.db, claim, outcome.result.items)
+    else if (outcome.result.run) await startAndWait(ports, claim, outcome.result.run)
+    else await succeed(ports, claim, outcome.result)
+  })
   ports.hub.notify(claim)
+}
+
+async function insist<T>({ clock }: Ports, { leaseMs, stop }: StepOptions, say: () => Promise<T>): Promise<T> {
+  const until = performance.now() + leaseMs
+  for (let pauseMs = 100; ; pauseMs = Math.min(2_000, pauseMs * 2)) {
+    try {
+      return await say()
+    } catch (error) {
+      if (!isDatabaseAway(error) || stop.aborted || performance.now() >= until) throw error
+      await clock.sleep(pauseMs, stop)
+    }
+  }
 }
 
 async function attempt(
@@ -67,7 +86,7 @@ async function attempt(
   signal: AbortSignal,
   events: Parameters<ProcessPool['run']>[2],
 ): Promise<StepResult | { items: readonly unknown[] }> {
-  const input = await stepInput(ports, claim)
+  const input = await insist(ports, options, () => stepInput(ports, claim))
   signal.throwIfAborted()
   if (input && 'items' in input) return input
   using _held = liveSecrets.guard(input?.job.secret)
@@ -104,7 +123,7 @@ function watchLease(ports: Ports, claim: Claim, options: StepOptions, abort: Abo
   let progress: object | null = null
   let logs: { level: string; message: string }[] = []
   let lines = 0
-  let lost = 0
+  let heardAt = performance.now()
   const ended = new AbortController()
 
   const flush = async (): Promise<void> => {
@@ -112,7 +131,13 @@ function watchLease(ports: Ports, claim: Claim, options: StepOptions, abort: Abo
     const report = { progress, logs }
     progress = null
     logs = []
-    if (await reportStep(ports.db, claim, report)) ports.hub.notify(claim)
+    try {
+      if (await reportStep(ports.db, claim, report)) ports.hub.notify(claim)
+    } catch (error) {
+      progress ??= report.progress
+      logs = [...report.logs, ...logs]
+      throw error
+    }
   }
   const beat = async (): Promise<void> => {
     for (let waited = 0; !ended.signal.aborted; waited += 500) {
@@ -121,12 +146,12 @@ function watchLease(ports: Ports, claim: Claim, options: StepOptions, abort: Abo
         await flush()
         if (waited % options.heartbeatMs < 500)
           order = order === 'ok' ? await heartbeat(ports.db, claim, options.leaseMs) : order
-        lost = 0
+        heardAt = performance.now()
       } catch (error) {
         // A database that is away for a moment costs nothing; past the lease another worker may have the step.
-        lost += 500
+        options.tally.heartbeatsFailed++
         ports.log.warn('heartbeat.failed', { runId: claim.runId, step: claim.stepKey, error: describeError(error) })
-        if (lost > options.leaseMs) order = 'stale'
+        if (performance.now() - heardAt > options.leaseMs) order = 'stale'
       }
       if (order === 'ok' && options.stop.aborted) order = 'release'
       if (order !== 'ok') abort.abort(new AppError('CANCELLED', 'The step was stopped.'))
@@ -148,7 +173,9 @@ function watchLease(ports: Ports, claim: Claim, options: StepOptions, abort: Abo
     async end(): Promise<Order> {
       ended.abort()
       await beating
-      await flush()
+      await insist(ports, options, flush).catch((error: unknown) =>
+        ports.log.warn('report.lost', { runId: claim.runId, step: claim.stepKey, error: describeError(error) }),
+      )
       return order
     },
   }

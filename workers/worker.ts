@@ -1,13 +1,16 @@
 import { hostname } from 'node:os'
 import { type QueueType, queueTypes } from '../schema/states.ts'
+import { withLedger } from '../shared/db/db.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { liveSecrets } from '../shared/redact.ts'
 import { leaveWorker, seeWorker } from '../shared/runs/fleet.ts'
-import { claimSteps, tick } from '../shared/runs/ledger.ts'
+import { inTurn, keepHomes, takeHomes } from '../shared/runs/homes.ts'
+import { type Claim, claimSteps, tick } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
+import { keepDoing } from './keep-doing.ts'
 import { keepTriggers } from './keep-triggers.ts'
 import { release } from './release.ts'
 import { runStep } from './run-step.ts'
@@ -23,6 +26,11 @@ export type WorkerOptions = {
   queues?: readonly QueueType[]
   /** Only these tenants; all by default. */
   tenants?: readonly string[]
+  /**
+   * Other workers serve the same tenants: this one leaves a tenant whose lake another has open to that. False by default,
+   * for one that serves its tenants alone.
+   */
+  besideOthers?: boolean
   allowPrivateNetwork: boolean
   /** Where mail goes; without one the messages stay in the outbox. */
   mail?: MailServer | undefined
@@ -35,11 +43,24 @@ export type WorkerOptions = {
 }
 
 const sweepEveryMs = 3_600_000
+// So many tenants are looked at for one claim; those that get nothing of it are free again at once.
+const homesPerClaim = 64
+
+/** What a worker is doing, and has done since it started. */
+export type WorkerFigures = {
+  capacity: number
+  running: number
+  draining: boolean
+  claims: number
+  heartbeatsFailed: number
+}
 
 /** A running worker. */
 export type Worker = {
   id: string
   pool: ProcessPool
+  /** Figures of this process. */
+  figures(): WorkerFigures
   /** Claims nothing more, gives running steps `graceMs` to end, gives the rest back, and ends the tenants' processes. */
   stop(graceMs: number): Promise<void>
 }
@@ -51,6 +72,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     capacity = 4,
     queues = queueTypes,
     tenants = null,
+    besideOthers = false,
     leaseMs = 30_000,
     heartbeatMs = 1_000,
     pollMs = 1_000,
@@ -58,7 +80,8 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   } = options
   const pool = processPool()
   const mailLogin = liveSecrets.guard({ url: options.mail?.url })
-  const running = new Set<Promise<void>>()
+  const running = new Map<Promise<void>, string>()
+  const tally = { claims: 0, heartbeatsFailed: 0 }
   const stopping = new AbortController()
   const giveBack = new AbortController()
   let nudged = Promise.withResolvers<void>()
@@ -72,18 +95,31 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     leaseMs,
     heartbeatMs,
     stop: giveBack.signal,
+    tally,
+  }
+
+  // Tenants whose lakes are open here, or are about to be.
+  const atHome = (more: readonly Claim[] = []): string[] => [
+    ...new Set([...running.values(), ...pool.pids().keys(), ...more.map(({ tenantId }) => tenantId)]),
+  ]
+
+  async function next(limit: number): Promise<Claim[]> {
+    const wanted = { worker: id, queues, tenants }
+    if (!besideOthers) return claimSteps(ports.db, { ...wanted, limit, leaseMs })
+    return withLedger(ports.db, 'worker', async (tx) => {
+      const mine = await takeHomes(tx, wanted, homesPerClaim, leaseMs)
+      if (mine.length === 0) return []
+      const claims = await claimSteps(tx, { ...wanted, tenants: mine, limit, leaseMs })
+      await keepHomes(tx, id, atHome(claims), leaseMs)
+      return claims
+    })
   }
 
   async function claim(): Promise<void> {
     while (!stopping.signal.aborted && running.size < capacity) {
-      const claims = await claimSteps(ports.db, {
-        worker: id,
-        queues,
-        limit: capacity - running.size,
-        leaseMs,
-        tenants,
-      })
+      const claims = await next(capacity - running.size)
       if (claims.length === 0) return
+      tally.claims += claims.length
       for (const claimed of claims) {
         ports.hub.notify(claimed)
         const work = runStep(ports, pool, claimed, step)
@@ -94,7 +130,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
             running.delete(work)
             nudge()
           })
-        running.add(work)
+        running.set(work, claimed.tenantId)
       }
     }
   }
@@ -111,59 +147,75 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       running: running.size,
       draining: stopping.signal.aborted,
     })
-  // What it says of itself is for status views: a database that is away holds up no end.
+  const keepMine = async (ids: readonly string[]): Promise<void> => {
+    if (besideOthers) await withLedger(ports.db, 'worker', (tx) => keepHomes(tx, id, ids, leaseMs))
+  }
+  // What it says of itself when it goes is for others: a database that is away holds up no end.
   const say = (what: Promise<void>): Promise<void> =>
     what.catch((error: unknown) => ports.log.warn('worker.unseen', { error: describeError(error) }))
 
+  let keptAt = Number.NEGATIVE_INFINITY
+  async function look(): Promise<void> {
+    nudged = Promise.withResolvers()
+    // Here and not beside it: between a claim and its first step the tenant would seem to be nobody's.
+    if (performance.now() - keptAt >= pollMs) {
+      await keepMine(atHome())
+      keptAt = performance.now()
+    }
+    await claim()
+  }
+  async function untilNudged(): Promise<void> {
+    const pause = new AbortController()
+    await Promise.race([nudged.promise, ports.clock.sleep(pollMs, AbortSignal.any([pause.signal, stopping.signal]))])
+    pause.abort()
+  }
+
   let sweptAt = Number.NEGATIVE_INFINITY
   async function keepHouse(): Promise<void> {
-    await tick(ports.db)
     await report()
-    if (options.mail) await sendDueMessages(ports, options.mail, stopping.signal)
+    await inTurn(ports.db, 'tick', Math.floor(pollMs * 0.9), tick)
     if (performance.now() - sweptAt < sweepEveryMs) return
     sweptAt = performance.now()
     await sweepExports(options.dataDir, ports.clock.now())
   }
 
-  async function loop(): Promise<void> {
-    let keptAt = Number.NEGATIVE_INFINITY
-    while (!stopping.signal.aborted) {
-      nudged = Promise.withResolvers()
-      try {
-        if (performance.now() - keptAt >= pollMs) {
-          keptAt = performance.now()
-          await keepHouse()
-        }
-        await claim()
-      } catch (error) {
-        ports.log.error('worker.loop', { error: describeError(error) })
-      }
-      const pause = new AbortController()
-      await Promise.race([nudged.promise, ports.clock.sleep(pollMs, AbortSignal.any([pause.signal, stopping.signal]))])
-      pause.abort()
-    }
-  }
-
-  const looping = loop()
+  const { mail } = options
+  const pause = (): Promise<void> => ports.clock.sleep(pollMs, stopping.signal)
+  const looking = keepDoing(ports, 'worker.look', stopping.signal, look, untilNudged)
+  // Each goes its own pace: neither housekeeping nor a mail server that does not answer holds up a claim.
   const keeping = Promise.all([
+    keepDoing(ports, 'worker.house', stopping.signal, keepHouse, pause),
+    mail &&
+      keepDoing(ports, 'worker.mail', stopping.signal, () => sendDueMessages(ports, mail, stopping.signal), pause),
     keepAudits(ports, auditMs, stopping.signal),
     keepTriggers(ports, { ...options, everyMs: pollMs }, stopping.signal),
   ])
   return {
     id,
     pool,
+    figures: () => ({ ...tally, capacity, running: running.size, draining: stopping.signal.aborted }),
     async stop(graceMs) {
       stopping.abort()
       listening[Symbol.dispose]()
-      await looping
+      await looking
       await keeping
-      await say(report())
+      pool.keepNoneWarm()
+      const left = new AbortController()
+      const reporting = (async () => {
+        while (!left.signal.aborted) {
+          await say(report().then(() => keepMine(atHome())))
+          await ports.clock.sleep(pollMs, left.signal)
+        }
+      })()
       const grace = new AbortController()
-      await Promise.race([Promise.all(running), ports.clock.sleep(graceMs, grace.signal)])
+      await Promise.race([Promise.all(running.keys()), ports.clock.sleep(graceMs, grace.signal)])
       grace.abort()
       giveBack.abort()
-      await Promise.all(running)
+      await Promise.all(running.keys())
       await pool.close()
+      left.abort()
+      await reporting
+      await say(keepMine([]))
       mailLogin[Symbol.dispose]()
       await say(leaveWorker(ports.db, id))
     },
