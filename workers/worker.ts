@@ -27,10 +27,10 @@ export type WorkerOptions = {
   /** Only these tenants; all by default. */
   tenants?: readonly string[]
   /**
-   * Other workers serve the same tenants: this one leaves a tenant whose lake another has open to that. False by default,
-   * for one that serves its tenants alone.
+   * For one of several workers: what names `dataDir` wherever it is mounted. It leaves a tenant whose lake is in another
+   * folder, or open in another worker, to that one. Without it the worker is the only one.
    */
-  besideOthers?: boolean
+  folder?: string
   allowPrivateNetwork: boolean
   /** Where mail goes; without one the messages stay in the outbox. */
   mail?: MailServer | undefined
@@ -72,7 +72,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     capacity = 4,
     queues = queueTypes,
     tenants = null,
-    besideOthers = false,
+    folder,
     leaseMs = 30_000,
     heartbeatMs = 1_000,
     pollMs = 1_000,
@@ -105,9 +105,9 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
 
   async function next(limit: number): Promise<Claim[]> {
     const wanted = { worker: id, queues, tenants }
-    if (!besideOthers) return claimSteps(ports.db, { ...wanted, limit, leaseMs })
+    if (folder === undefined) return claimSteps(ports.db, { ...wanted, limit, leaseMs })
     return withLedger(ports.db, 'worker', async (tx) => {
-      const mine = await takeHomes(tx, wanted, homesPerClaim, leaseMs)
+      const mine = await takeHomes(tx, { ...wanted, folder }, homesPerClaim, leaseMs)
       if (mine.length === 0) return []
       const claims = await claimSteps(tx, { ...wanted, tenants: mine, limit, leaseMs })
       await keepHomes(tx, id, atHome(claims), leaseMs)
@@ -148,7 +148,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       draining: stopping.signal.aborted,
     })
   const keepMine = async (ids: readonly string[]): Promise<void> => {
-    if (besideOthers) await withLedger(ports.db, 'worker', (tx) => keepHomes(tx, id, ids, leaseMs))
+    if (folder !== undefined) await withLedger(ports.db, 'worker', (tx) => keepHomes(tx, id, ids, leaseMs))
   }
   // What it says of itself when it goes is for others: a database that is away holds up no end.
   const say = (what: Promise<void>): Promise<void> =>

@@ -9,11 +9,14 @@ grant select on drizzle.__drizzle_migrations to tributary_api, tributary_worker;
 -- Over all runs of a tenant, in the order of transactions.
 create index run_event_feed on app.run_event (tenant_id, xid, run_id, seq);
 --> statement-breakpoint
--- The worker that has a tenant's lake open. Its file has one writer: while this holds, no other worker claims for the tenant.
+-- Where a tenant's lake and files are, and the worker that has them open. A lake has one writer: until `until` no other
+-- worker claims for the tenant. settled is false before the first step: until then the tenant may still go elsewhere.
 create table app.tenant_home (
   tenant_id text primary key references app.tenant (id),
-  worker text not null,
-  until timestamptz not null
+  folder text not null,
+  worker text,
+  until timestamptz not null,
+  settled boolean not null default false
 );
 --> statement-breakpoint
 alter table app.tenant_home enable row level security;
@@ -24,35 +27,35 @@ create policy ledger on app.tenant_home to tributary_ledger using (true) with ch
 --> statement-breakpoint
 grant select, insert, update, delete on app.tenant_home to tributary_ledger;
 --> statement-breakpoint
--- Tenants with something claimable that are nobody's or this worker's; they are its own from now on. Taken in the order of
--- their ids, so that two workers cannot wait for each other. What it then claims nothing for it gives up by keep_homes.
-create function app.take_homes(p_worker text, p_queues text[], p_limit int, p_lease_ms int, p_tenants text[]) returns text[]
+-- Tenants with something claimable that have no folder yet or this one, and are nobody's or this worker's; they are its own
+-- from now on. Taken in the order of their ids, so that two workers cannot wait for each other. Those for which it then
+-- claims nothing it gives up by keep_homes.
+create function app.take_homes(p_worker text, p_folder text, p_queues text[], p_limit int, p_lease_ms int, p_tenants text[]) returns text[]
 language sql security definer set search_path = pg_catalog, app as $$
   with wanted as (
     select q.tenant_id
     from app.tenant_queue q left join app.tenant_home h on h.tenant_id = q.tenant_id
     where q.queue = any (p_queues) and q.desired = 'running' and q.next_ready_at < 'infinity' and q.next_ready_at <= clock_timestamp()
       and q.running < q.max_running and (p_tenants is null or q.tenant_id = any (p_tenants))
-      and (h.tenant_id is null or h.worker = p_worker or h.until < clock_timestamp())
+      and (h.tenant_id is null or (h.folder = p_folder and (h.worker = p_worker or h.until < clock_timestamp())))
     group by q.tenant_id order by min(q.turn_at) limit p_limit
   ), taken as (
-    insert into app.tenant_home as h (tenant_id, worker, until)
-      select tenant_id, p_worker, clock_timestamp() + p_lease_ms * interval '1 ms' from wanted order by tenant_id
+    insert into app.tenant_home as h (tenant_id, folder, worker, until)
+      select tenant_id, p_folder, p_worker, clock_timestamp() + p_lease_ms * interval '1 ms' from wanted order by tenant_id
       on conflict (tenant_id) do update set worker = excluded.worker, until = excluded.until
-        where h.worker = p_worker or h.until < clock_timestamp()
+        where h.folder = excluded.folder and (h.worker = p_worker or h.until < clock_timestamp())
       returning tenant_id
   )
   select coalesce(array_agg(tenant_id), '{}') from taken
 $$;
 --> statement-breakpoint
--- The tenants whose lakes this worker still has open; any other of its own is free again.
+-- The tenants whose lakes this worker has open, or is about to; any other of its own is free for others again.
 create function app.keep_homes(p_worker text, p_tenants text[], p_lease_ms int) returns void
 language sql security definer set search_path = pg_catalog, app as $$
-  delete from app.tenant_home where worker = p_worker and tenant_id <> all (p_tenants);
-  insert into app.tenant_home as h (tenant_id, worker, until)
-    select t, p_worker, clock_timestamp() + p_lease_ms * interval '1 ms' from unnest(p_tenants) t order by t
-    on conflict (tenant_id) do update set worker = excluded.worker, until = excluded.until
-      where h.worker = p_worker or h.until < clock_timestamp();
+  delete from app.tenant_home where worker = p_worker and not settled and tenant_id <> all (p_tenants);
+  update app.tenant_home set worker = null, until = '-infinity' where worker = p_worker and tenant_id <> all (p_tenants);
+  update app.tenant_home set settled = true, until = clock_timestamp() + p_lease_ms * interval '1 ms'
+    where worker = p_worker and tenant_id = any (p_tenants);
 $$;
 --> statement-breakpoint
 -- Work that all workers offer to do and one does at a time: when it is due next.
@@ -98,7 +101,7 @@ grant create on schema app to tributary_ledger;
 do $$
 declare f text;
 begin
-  foreach f in array array['app.take_homes(text, text[], int, int, text[])', 'app.keep_homes(text, text[], int)', 'app.take_turn(text, int)', 'app.fleet_gauges()'] loop
+  foreach f in array array['app.take_homes(text, text, text[], int, int, text[])', 'app.keep_homes(text, text[], int)', 'app.take_turn(text, int)', 'app.fleet_gauges()'] loop
     execute format('alter function %s owner to tributary_ledger', f);
     execute format('revoke all on function %s from public', f);
   end loop;
@@ -106,6 +109,6 @@ end $$;
 --> statement-breakpoint
 revoke create on schema app from tributary_ledger;
 --> statement-breakpoint
-grant execute on function app.take_homes(text, text[], int, int, text[]), app.keep_homes(text, text[], int), app.take_turn(text, int) to tributary_worker;
+grant execute on function app.take_homes(text, text, text[], int, int, text[]), app.keep_homes(text, text[], int), app.take_turn(text, int) to tributary_worker;
 --> statement-breakpoint
 grant execute on function app.fleet_gauges() to tributary_api, tributary_worker;

@@ -1,11 +1,14 @@
-import { text, timestamp } from 'drizzle-orm/pg-core'
+import { boolean, text, timestamp } from 'drizzle-orm/pg-core'
 import { app } from './app.ts'
 
-/** The worker that has a tenant's lake open; until `until` no other one claims for the tenant. */
+/** Where a tenant's lake is, and the worker that has it open: until `until` no other one claims for the tenant. */
 export const tenantHome = app.table('tenant_home', {
   tenantId: text('tenant_id').primaryKey(),
-  worker: text().notNull(),
+  folder: text().notNull(),
+  worker: text(),
   until: timestamp({ withTimezone: true }).notNull(),
+  /** False before its first step: until then it may still go to another folder. */
+  settled: boolean().notNull().default(false),
 })
 
 /** Work that one of all workers does at a time, and when it is due next. */

@@ -50,8 +50,10 @@ async function ready(): Promise<string> {
   return tenantId
 }
 
-const take = (worker: string, of: string[] | null = null, queues: readonly QueueType[] = queueTypes) =>
-  withLedger(database.db, 'worker', (tx) => takeHomes(tx, { worker, queues, tenants: of }, 100, 60_000))
+const take = (worker: string, tenants: string[] | null = null, more: { queues?: QueueType[]; folder?: string } = {}) =>
+  withLedger(database.db, 'worker', (tx) =>
+    takeHomes(tx, { worker, folder: 'one', queues: queueTypes, tenants, ...more }, 100, 60_000),
+  )
 const keep = (worker: string, kept: string[], leaseMs = 60_000) =>
   withLedger(database.db, 'worker', (tx) => keepHomes(tx, worker, kept, leaseMs))
 
@@ -69,12 +71,24 @@ test('a tenant is one worker’s until it gives it up or says nothing more', asy
   await keep('a', [])
 })
 
+test('a tenant stays where its lake is; before its first step it may go elsewhere', async () => {
+  const fresh = await ready()
+  expect(await take('a', [fresh])).toEqual([fresh])
+  await keep('a', [])
+  expect(await take('b', [fresh], { folder: 'two' })).toEqual([fresh])
+  await keep('b', [fresh])
+  await keep('b', [])
+  expect(await take('a', [fresh])).toEqual([])
+  expect(await take('c', [fresh], { folder: 'two' })).toEqual([fresh])
+  await keep('c', [])
+})
+
 test('a worker takes no tenant that it does not serve, and none without work in its queues', async () => {
   const [first = ''] = tenants
   const { tenantId: idle } = await makeTenant(database.db)
   expect(await take('c', [first, idle])).toEqual([first])
   await keep('c', [])
-  expect(await take('c', null, ['export'])).toEqual([])
+  expect(await take('c', null, { queues: ['export'] })).toEqual([])
 })
 
 test('of all who offer to keep house one does, until it is due again; a failure gives the turn back', async () => {
