@@ -30,8 +30,8 @@ export async function readSchedule(context: Context, id: string): Promise<Schedu
 }
 
 /** A schedule that is missing, or another tenant's. */
-export const noSuchSchedule = (): AppError =>
-  new AppError('NOT_FOUND', 'There is no such schedule.', { place: { path: 'id' } })
+export const noSuchSchedule = (path = 'id'): AppError =>
+  new AppError('NOT_FOUND', 'There is no such schedule.', { place: { path } })
 
 /** Schedules of the tenant, by pipeline and name; those of one pipeline when it is named. */
 export function listSchedules(
