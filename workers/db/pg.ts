@@ -2,7 +2,8 @@ import { drizzle } from 'drizzle-orm/node-postgres'
 import { migrate } from 'drizzle-orm/node-postgres/migrator'
 import pg from 'pg'
 import * as tables from '../../schema/tables/index.ts'
-import type { Db } from '../../shared/db/db.ts'
+import type { Db, Side } from '../../shared/db/db.ts'
+import { AppError } from '../../shared/errors.ts'
 
 /** A connected database and how to leave it. */
 export type OpenDb = { db: Db; close(): Promise<void> }
@@ -37,13 +38,25 @@ export async function migratePg(url: string, folder: string): Promise<void> {
 }
 
 /**
- * Lets a login become a side's role, which is all that its processes need. Throws when there is no such login or this one
- * may not grant.
+ * Lets a login become a side's role, which is all that its processes need. Throws NOT_FOUND when there is no such login,
+ * and FORBIDDEN for one that row-level security does not hold.
  */
-export async function grantSide(url: string, login: string, side: 'api' | 'worker'): Promise<void> {
+export async function grantSide(url: string, login: string, side: Side): Promise<void> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
   await client.connect()
   try {
+    const { rows } = await client.query<{ strong: boolean }>(
+      'select rolsuper or rolbypassrls as strong from pg_roles where rolname = $1 and rolcanlogin',
+      [login],
+    )
+    if (!rows[0])
+      throw new AppError('NOT_FOUND', `There is no login ${login}.`, {
+        hint: `Make it: create role ${client.escapeIdentifier(login)} login noinherit password '...'`,
+      })
+    if (rows[0].strong)
+      throw new AppError('FORBIDDEN', `The login ${login} is a superuser or passes by row-level security.`, {
+        hint: 'Make another one, with neither.',
+      })
     await client.query(`grant tributary_${side} to ${client.escapeIdentifier(login)}`)
   } finally {
     await client.end()
