@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
@@ -13,10 +14,25 @@ export type FetchHandler = {
   ): Promise<Response>
 }
 
-/** A listening server. `stop` lets requests end for a second, then cuts what is left (subscriptions resume elsewhere). */
-export type HttpServer = { url: string; stop(): Promise<void> }
+/** A listening server. */
+export type HttpServer = {
+  url: string
+  /** How many event streams are open. */
+  streams(): number
+  /**
+   * Takes no more requests, ends event streams (their clients resume elsewhere), lets other requests end for `graceMs`,
+   * default a second, and cuts what is left.
+   */
+  stop(graceMs?: number): Promise<void>
+}
 
-/** Serves a fetch handler over HTTP/1.1. Slow headers and bodies are cut by Node's own limits (60 s and 300 s). */
+// A client that takes nothing for so long is gone, or too slow to follow; it resumes after its last event.
+const streamStallMs = 30_000
+
+/**
+ * Serves a fetch handler over HTTP/1.1. Slow headers and bodies are cut by Node's own limits (60 s and 300 s). Of an event
+ * stream nothing is read ahead of its client, and one that takes nothing for 30 s is cut.
+ */
 export async function serveHttp(
   handler: FetchHandler,
   options: { host: string; port: number; log: Log },
@@ -28,8 +44,16 @@ export async function serveHttp(
       .finally(() => background.delete(kept))
     background.add(kept)
   }
+  const leaving = new AbortController()
+  // Each open stream listens for the end.
+  setMaxListeners(0, leaving.signal)
+  let streams = 0
+  const onStream = (ended: Promise<void>): void => {
+    streams++
+    void ended.finally(() => streams--)
+  }
   const server = createServer((request, response) => {
-    answer(handler, request, response, waitUntil).catch((error: unknown) => {
+    answer(handler, request, response, { waitUntil, leaving: leaving.signal, onStream }).catch((error: unknown) => {
       options.log.error('http.request', { error: describeError(error) })
       if (!response.headersSent) response.writeHead(500)
       response.destroy()
@@ -39,22 +63,32 @@ export async function serveHttp(
   const { port } = server.address() as AddressInfo
   return {
     url: `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
-    async stop() {
+    streams: () => streams,
+    async stop(graceMs = 1_000) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      server.closeIdleConnections()
-      const timer = setTimeout(() => server.closeAllConnections(), 1_000)
+      leaving.abort()
+      // A connection that is kept alive after its last answer would hold the end up.
+      const idle = setInterval(() => server.closeIdleConnections(), 50)
+      const timer = setTimeout(() => server.closeAllConnections(), graceMs)
       await closed
+      clearInterval(idle)
       clearTimeout(timer)
       await Promise.all(background)
     },
   }
 }
 
+type Lent = {
+  waitUntil(work: Promise<unknown>): void
+  leaving: AbortSignal
+  onStream(ended: Promise<void>): void
+}
+
 async function answer(
   handler: FetchHandler,
   request: IncomingMessage,
   response: ServerResponse,
-  waitUntil: (work: Promise<unknown>) => void,
+  { waitUntil, leaving, onStream }: Lent,
 ): Promise<void> {
   const gone = new AbortController()
   response.once('close', () => gone.abort())
@@ -76,14 +110,23 @@ async function answer(
   // Subscriptions must show their headers before their first event.
   response.flushHeaders()
   if (!reply.body) return void response.end()
-  await pipeline(Readable.from(chunksOf(reply.body)), response, { signal: gone.signal }).catch((error: unknown) => {
+  const isStream = reply.headers.get('content-type')?.startsWith('text/event-stream') === true
+  if (isStream) {
+    response.setTimeout(streamStallMs, () => response.destroy())
+    onStream(new Promise((resolve) => response.once('close', resolve)))
+  }
+  const chunks = chunksOf(reply.body, isStream ? leaving : undefined)
+  await pipeline(Readable.from(chunks), response, { signal: gone.signal }).catch((error: unknown) => {
     if (!gone.signal.aborted) throw error
   })
 }
 
 // By its reader: the GraphQL server makes streams of a class of its own, which Readable.fromWeb refuses.
-async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncIterable<Uint8Array> {
+async function* chunksOf(body: ReadableStream<Uint8Array>, leaving?: AbortSignal): AsyncIterable<Uint8Array> {
   const reader = body.getReader()
+  const leave = (): void => void reader.cancel().catch(() => undefined)
+  if (leaving?.aborted) leave()
+  leaving?.addEventListener('abort', leave, { once: true })
   try {
     for (;;) {
       const { done, value } = await reader.read()
@@ -91,6 +134,7 @@ async function* chunksOf(body: ReadableStream<Uint8Array>): AsyncIterable<Uint8A
       yield value
     }
   } finally {
+    leaving?.removeEventListener('abort', leave)
     await reader.cancel().catch(() => undefined)
   }
 }
