@@ -1,4 +1,5 @@
 import { sql } from 'drizzle-orm'
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../shared/clock.ts'
 import type { Topic } from '../../shared/waking/hub.ts'
@@ -80,16 +81,16 @@ describe.skipIf(left !== undefined)(`hints over a server${left === undefined ? '
     await bothListen()
     const overheard: string[] = []
     const spy = watch(there, run)
-    const { Client } = (await import('pg')).default
-    const client = new Client({ connectionString: url })
+    const client = new pg.Client({ connectionString: url })
     await client.connect()
     client.on('notification', ({ payload }) => overheard.push(payload ?? ''))
     await client.query(`listen ${channels.run}; listen ${channels.wake}`)
     for (const text of ['', ' ', 'x', 'x acme run_1 more', `${'y'.repeat(4000)} z`, 'x acme nosuchqueue'])
       await opened.db.execute(sql`select pg_notify(${channels.wake}, ${text}), pg_notify(${channels.run}, ${text})`)
     here.hub.notify(run)
-    await until('it was heard', () => overheard.some((text) => /^[0-9a-f]{8} acme run_1$/.test(text)))
     await until('the watcher was woken', () => spy.woken() > 0)
+    await until('the stranger heard it, too', () => overheard.length === 13)
+    expect(overheard.at(-1)).toMatch(/^[0-9a-f]{8} acme run_1$/)
     await client.end()
     await spy.leave()
   })
