@@ -101,7 +101,7 @@ const fileTrigger = z.strictObject({
     .optional()
     .describe('The SFTP server to look at; default: the folder of the tenant.'),
   every: boundedDuration(1_000, 86_400_000, '1s', '1d').default('1m').describe('How often it looks.'),
-  settle: boundedDuration(0, 86_400_000, '0s', '1d')
+  settle: boundedDuration(1, 86_400_000, '1ms', '1d')
     .default('30s')
     .describe('How long size and time of a file must stay the same before it counts.'),
   parameters: parameters.describe('Parameters of its runs, beside `file` and `file_name`.'),
