@@ -4,7 +4,7 @@ import { glob, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { GraphQLSchema } from 'graphql'
-import { lexicographicSortSchema, printSchema } from 'graphql'
+import { lexicographicSortSchema, parse, printSchema, validate } from 'graphql'
 import { z } from 'zod'
 import { pipelineShape, stepKeys } from '../schema/config/pipeline.ts'
 import type { CatalogEntry } from '../shared/config/catalog.ts'
@@ -14,8 +14,8 @@ import { rolesPage } from './roles-page.ts'
 
 /**
  * What is generated and checked in, by path from the root: the processors as data for the edge, the editor's schema of
- * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, and the page of who may do what. The
- * same sources give the same bytes.
+ * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, the page of who may do what, and the
+ * published operations by their hash. The same sources give the same bytes.
  */
 export async function generate(root: string): Promise<Map<string, string>> {
   const { processors } = await load<{ processors: readonly Processor[] }>(root, 'workers/processors/index.ts')
@@ -29,6 +29,7 @@ export async function generate(root: string): Promise<Map<string, string>> {
     const { schema } = await load<{ schema: GraphQLSchema }>(root, 'control-plane/graphql/schema.ts')
     files.set('schema/schema.graphql', `${printSchema(lexicographicSortSchema(schema))}\n`)
     files.set('docs/roles.md', rolesPage(schema))
+    files.set('schema/operations.json', json(await operations(root, schema)))
   }
   return files
 }
@@ -140,6 +141,20 @@ async function templates(root: string): Promise<Record<string, { text: string; s
     const text = await readFile(join(root, path), 'utf8')
     const name = path.replace(/^configs\//, '').replace(/\.yml$/, '')
     found[name] = { text, sha256: createHash('sha256').update(text).digest('hex') }
+  }
+  return found
+}
+
+// Documents by the SHA-256 of their text, in the order of their files. One that does not fit the schema ends the generation.
+async function operations(root: string, schema: GraphQLSchema): Promise<Record<string, string>> {
+  const paths: string[] = []
+  for await (const path of glob('schema/operations/*.graphql', { cwd: root })) paths.push(path)
+  const found: Record<string, string> = {}
+  for (const path of paths.sort()) {
+    const text = await readFile(join(root, path), 'utf8')
+    const [fault] = validate(schema, parse(text))
+    if (fault) throw new Error(`${path}: ${fault.message}`)
+    found[createHash('sha256').update(text).digest('hex')] = text
   }
   return found
 }
