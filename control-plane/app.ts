@@ -1,21 +1,26 @@
-import { NoSchemaIntrospectionCustomRule } from 'graphql'
 import { createYoga, mapAsyncIterator, type Plugin } from 'graphql-yoga'
+import { systemClock } from '../shared/clock.ts'
 import { AppError } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { inProcessRateLimit, type RateLimit } from '../shared/rate-limit.ts'
 import { exportAudit } from './audit/export-audit.ts'
 import { noteDenials } from './audit/note-denials.ts'
 import { keyUse } from './auth/api-key.ts'
 import { authenticate } from './auth/authenticate.ts'
 import { type IdentityOptions, identityFor } from './auth/identity.ts'
-import { isPublicDocument } from './auth/public-document.ts'
-import type { Context, Waits } from './context.ts'
-import { innermost, publicError } from './graphql/errors.ts'
-import { limits, withinLimits } from './graphql/limits.ts'
+import { carriesBearer, isPublicDocument, publicBodyBytes } from './auth/public-document.ts'
+import { type Context, userIdOf, type Waits } from './context.ts'
+import { documentCache, documentRules } from './graphql/document-rules.ts'
+import { innermost, publicError, retryAfter } from './graphql/errors.ts'
+import { executionRules } from './graphql/execution-rules.ts'
+import { limits } from './graphql/limits.ts'
 import { schema } from './graphql/schema.ts'
+import { admission, rateHeaders } from './http/admit.ts'
 import { withEventIds } from './http/event-ids.ts'
-import { withBody } from './http/read-body.ts'
+import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
+import { writeJson } from './http/write-json.ts'
 
 /** How the API is put up. */
 export type AppOptions = {
@@ -25,8 +30,12 @@ export type AppOptions = {
   development: boolean
   /** Origins of browsers that may call, in full: `https://console.example`. */
   allowedOrigins: string[]
-  /** Milliseconds; default: 30 s for provisioning, streams of 5 minutes. */
+  /** Milliseconds; default: 30 s for provisioning, streams of 5 minutes, 5 s to answer. */
   waits?: Partial<Waits>
+  /** What callers may use in a minute; default: counted in this process alone. */
+  rateLimit?: RateLimit
+  /** Whether people, unlike keys, may run the published operations only. Default: not in development. */
+  sessionsRunPersistedOnly?: boolean
   identity?: IdentityOptions
 }
 
@@ -36,11 +45,12 @@ export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: str
 /** The control plane as one fetch handler: `/graphql`, `/v1/audit.ndjson` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
-/** Puts up the API. It keeps no state between requests but a memory of which keys were noted as used, and of providers' keys. */
+/** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were noted as used, providers' keys. */
 export function createApp(options: AppOptions): App {
   const noteUse = keyUse()
   const identity = identityFor(options.identity)
-  const waits: Waits = { provisionMs: 30_000, streamMs: 300_000, ...options.waits }
+  const waits: Waits = { provisionMs: 30_000, streamMs: 300_000, executionMs: 5_000, ...options.waits }
+  const admit = admission(options.rateLimit ?? inProcessRateLimit(systemClock))
   const yoga = createYoga<Context>({
     schema,
     graphqlEndpoint: '/graphql',
@@ -51,39 +61,47 @@ export function createApp(options: AppOptions): App {
     logging: false,
     maskedErrors: false,
     cors: options.allowedOrigins.length > 0 ? corsFor(options.allowedOrigins) : false,
-    plugins: [documentRules(options.development), publicResults],
+    parserAndValidationCache: documentCache(),
+    plugins: [parsedRequests, documentRules(options.development), executionRules(admit), publicResults],
   })
 
   return {
     async fetch(request, host = {}) {
-      const requestId = newId('request')
-      const { pathname, searchParams } = new URL(request.url)
-      if (pathname === '/healthz') return Response.json({ status: 'ok' })
-      const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
-      if (pathname !== '/graphql' && !isExport)
-        return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
-      if (request.method === 'OPTIONS') {
-        // The CORS plugin answers before anything reads the context: a preflight costs no database.
-        return options.allowedOrigins.length > 0
-          ? yoga.fetch(request, {} as Context)
-          : new Response(null, { status: 204 })
-      }
-      try {
-        if (isExport)
-          return await answer(request, requestId, host, (context, end) => exportAudit(context, searchParams, end))
-        if (request.method === 'POST') refuseOtherThanJson(request)
-        const whole = await withBody(request, limits.bodyBytes)
-        return await answer(whole, requestId, host, async (context, end) => {
-          const response = await yoga.fetch(whole, context)
-          if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
-          end()
-          return response
-        })
-      } catch (error) {
-        if (error instanceof AppError) return refuse(error, requestId)
-        throw error
-      }
+      const response = await route(request, host)
+      response.headers.set('x-content-type-options', 'nosniff')
+      response.headers.set('cache-control', 'no-store')
+      return response
     },
+  }
+
+  async function route(request: Request, host: Host): Promise<Response> {
+    const requestId = newId('request')
+    const url = new URL(request.url)
+    const { pathname } = url
+    if (pathname === '/healthz') return Response.json({ status: 'ok' })
+    const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
+    if (pathname !== '/graphql' && !isExport)
+      return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
+    if (request.method === 'OPTIONS') {
+      // The CORS plugin answers before anything reads the context: a preflight costs no database.
+      return options.allowedOrigins.length > 0
+        ? yoga.fetch(request, {} as Context)
+        : new Response(null, { status: 204 })
+    }
+    if (isExport)
+      return answer(request, requestId, host, undefined, (context, end) => exportAudit(context, url.searchParams, end))
+    const isPage =
+      options.development && request.method === 'GET' && (request.headers.get('accept') ?? '').includes('text/html')
+    const read = async (bytesMax: number): Promise<Params> =>
+      request.method === 'GET' ? readGet(url) : readPost(request, bytesMax)
+    return answer(request, requestId, host, isPage ? undefined : read, async (context, end) => {
+      // Its body has been read.
+      const { method, headers, signal } = request
+      const response = await yoga.fetch(isPage ? request : new Request(url, { method, headers, signal }), context)
+      if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
+      end()
+      return response
+    })
   }
 
   // Opens what the request works with; `respond` calls `end` when its answer is out.
@@ -91,6 +109,7 @@ export function createApp(options: AppOptions): App {
     request: Request,
     requestId: string,
     host: Host,
+    read: ((bytesMax: number) => Promise<Params>) | undefined,
     respond: (context: Context, end: () => void) => Promise<Response>,
   ): Promise<Response> {
     const { ports, close } = await options.ports(request)
@@ -107,6 +126,9 @@ export function createApp(options: AppOptions): App {
       lastEventId: lastEventId(request),
       event: { id: undefined },
       loaders: new Map(),
+      asked: undefined,
+      spending: { cost: 0, points: 0, standing: undefined },
+      stop: (reason) => gone.abort(reason),
       signal: AbortSignal.any([gone.signal, request.signal]),
       later(work) {
         const logged = work().catch((error) =>
@@ -124,18 +146,27 @@ export function createApp(options: AppOptions): App {
       host.waitUntil?.(closed)
     }
     try {
+      await admit.openTo(context)
+      // What a stranger asks for decides whether it is heard, so it is read first, and little of it.
+      const isStranger = !carriesBearer(request.headers)
+      if (isStranger) context.asked = await read?.(options.development ? limits.bodyBytes : publicBodyBytes)
       await identify(context, request)
+      await admit.take(context, 1)
       const { auth } = context
       if (auth) context.later(() => noteUse(ports, auth))
+      if (!isStranger) context.asked = await read?.(limits.bodyBytes)
+      refuseFreeDocument(context)
       const response = await respond(context, end)
       response.headers.set('x-request-id', requestId)
+      for (const [name, value] of Object.entries(rateHeaders(context.spending))) response.headers.set(name, value)
       return response
     } catch (error) {
       noteDenials(context, [error])
       end()
-      if (error instanceof AppError) throw error
+      if (error instanceof AppError) return refuse(error, requestId, rateHeaders(context.spending))
       ports.log.error('request.failed', { requestId, error: describeError(innermost(error)) })
-      throw new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
+      const unexpected = new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
+      return refuse(unexpected, requestId, rateHeaders(context.spending))
     }
   }
 
@@ -145,24 +176,31 @@ export function createApp(options: AppOptions): App {
       context.auth = await authenticate(context, request.headers)
     } catch (error) {
       if (!(error instanceof AppError)) throw error
-      if (!options.development && !(await isPublicDocument(request))) throw error
+      const isHeard = options.development || (context.asked && isPublicDocument(request, context.asked))
+      if (!isHeard) {
+        await admit.take(context, 1)
+        throw error
+      }
       noteDenials(context, [error])
       context.refusal = error
     }
   }
+
+  // A document of one's own is for programs: what runs in a browser with a person's rights is what we have published.
+  function refuseFreeDocument({ auth, asked }: Context): void {
+    const isBound = options.sessionsRunPersistedOnly ?? !options.development
+    if (!isBound || !asked || !auth || userIdOf(auth) === undefined || isPublished(asked.query)) return
+    throw new AppError('FORBIDDEN', 'People run the published operations only.', {
+      hint: 'Send the documentId of one of them, or use an API key.',
+    })
+  }
 }
 
-function refuseOtherThanJson(request: Request): void {
-  const type = request.headers.get('content-type') ?? ''
-  if (/^application\/json *(;|$)/i.test(type)) return
-  throw new AppError('BAD_INPUT', 'The body must be application/json.', { hint: 'Set content-type: application/json.' })
-}
-
-function refuse(error: AppError, requestId: string): Response {
+function refuse(error: AppError, requestId: string, headers: Record<string, string> = {}): Response {
   const { code, hint, message, status } = error
   return Response.json(
     { errors: [{ message, extensions: { code, hint, requestId } }] },
-    { status, headers: { 'x-request-id': requestId } },
+    { status, headers: { 'x-request-id': requestId, ...retryAfter(error), ...headers } },
   )
 }
 
@@ -174,33 +212,48 @@ function lastEventId(request: Request): number {
 const corsFor = (origin: string[]) => ({
   origin,
   methods: ['GET', 'POST'],
-  allowedHeaders: ['content-type', 'authorization', 'x-api-key', 'x-tenant-id', 'last-event-id', 'accept'],
-  exposedHeaders: ['x-request-id'],
+  allowedHeaders: [
+    'content-type',
+    'authorization',
+    'x-api-key',
+    'x-tenant-id',
+    'last-event-id',
+    'idempotency-key',
+    'accept',
+  ],
+  exposedHeaders: [
+    'x-request-id',
+    'retry-after',
+    ...['limit', 'remaining', 'used', 'reset', 'resource'].map((name) => `x-ratelimit-${name}`),
+  ],
   credentials: false,
   maxAge: 86_400,
 })
 
-const documentRules = (development: boolean): Plugin<Context, Context> => ({
-  onParse({ setParseFn, parseFn }) {
-    setParseFn((source, parseOptions) => parseFn(source, { ...parseOptions, maxTokens: limits.tokens }))
+// The body is read before, by rules of our own.
+const parsedRequests: Plugin<Context, Context> = {
+  onRequestParse({ serverContext: { asked }, setRequestParser }) {
+    if (!asked) return
+    const { query, variables, operationName } = asked
+    setRequestParser(() => ({ query, variables, ...(operationName === undefined ? {} : { operationName }) }))
   },
-  onValidate({ context, addValidationRule }) {
-    addValidationRule(withinLimits)
-    if (!development && context.auth === undefined) addValidationRule(NoSchemaIntrospectionCustomRule)
-  },
-})
+}
 
 // The last word on every result: errors become public ones, and an event carries its number.
 const publicResults: Plugin<Context, Context> = {
   onResultProcess({ result, setResult, serverContext }) {
-    const { requestId, ports } = serverContext
+    const { requestId, ports, spending } = serverContext
     const published = <R extends object>(one: R): R => {
       const errors: unknown[] | undefined = 'errors' in one && Array.isArray(one.errors) ? one.errors : undefined
       if (errors) noteDenials(serverContext, errors)
+      const isWhole = !('data' in one)
+      const { cost, points } = spending
       return {
         ...one,
-        ...(errors ? { errors: errors.map((error) => publicError(error, requestId, ports.log)) } : {}),
-        ...(serverContext.event.id === undefined ? {} : { extensions: { eventId: serverContext.event.id } }),
+        ...(errors ? { errors: errors.map((error) => publicError(error, requestId, ports.log, isWhole)) } : {}),
+        extensions:
+          serverContext.event.id === undefined ? { cost: { cost, points } } : { eventId: serverContext.event.id },
+        stringify: writeJson,
       }
     }
     if (Array.isArray(result)) setResult(result.map(published))

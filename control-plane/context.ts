@@ -4,6 +4,8 @@ import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Identity } from './auth/identity.ts'
 import type { BatchLoader } from './graphql/batch.ts'
+import type { Spending } from './http/admit.ts'
+import type { Params } from './http/read-params.ts'
 
 /** What the request carries: a key, the token of a session, or that of a tenant's identity provider. */
 export type Bearer =
@@ -37,6 +39,8 @@ export type Waits = {
   provisionMs: number
   /** How long one subscription stream lives; the client then resumes after its last event. */
   streamMs: number
+  /** How long a query or mutation may run; one that waits for a worker has `provisionMs` for each wait beside it. */
+  executionMs: number
 }
 
 /** What a resolver may use. One per request. */
@@ -56,8 +60,14 @@ export type Context = {
   event: { id: number | undefined }
   /** Batch loaders of this request, by name. */
   loaders: Map<string, BatchLoader<string, unknown>>
-  /** Aborts when the client is gone. */
+  /** What the request asks for; undefined where that is not GraphQL. */
+  asked: Params | undefined
+  /** What the request costs, and how the limits stand. */
+  spending: Spending
+  /** Aborts when the client is gone, and with TIMED_OUT as its reason when the request has taken too long. */
   signal: AbortSignal
+  /** Ends the request's work for this reason. */
+  stop(reason: AppError): void
   /** Runs `work` after the answer. A failure is logged and changes nothing: only hints go this way. */
   later(work: () => Promise<void>): void
 }
@@ -74,8 +84,20 @@ export const noBearer = 'This request carries no key or token.'
 /** The person behind a request; undefined for a key. */
 export const userIdOf = ({ bearer }: Auth): string | undefined => (bearer.kind === 'key' ? undefined : bearer.userId)
 
-/** One transaction that sees the rows of the caller's own tenant. */
-export function inTenant<T>(context: Context, work: (tx: Tx, auth: Auth) => Promise<T>): Promise<T> {
+/**
+ * One transaction that sees the rows of the caller's own tenant. Throws TIMED_OUT when the request has taken too long,
+ * also after `work`: what nobody was told of is not committed.
+ */
+export async function inTenant<T>(context: Context, work: (tx: Tx, auth: Auth) => Promise<T>): Promise<T> {
   const auth = authOf(context)
-  return withTenant(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, (tx) => work(tx, auth))
+  refuseLate(context)
+  return withTenant(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, async (tx) => {
+    const done = await work(tx, auth)
+    refuseLate(context)
+    return done
+  })
+}
+
+function refuseLate({ signal }: Context): void {
+  if (signal.aborted && signal.reason instanceof AppError) throw signal.reason
 }

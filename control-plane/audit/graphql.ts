@@ -197,6 +197,7 @@ builder.queryFields((t) => ({
   verifyAudit: t.field({
     type: AuditVerification,
     description: 'Recomputes the chain of the audit log, up to 200,000 entries at once.',
+    extensions: { waits: 1 },
     authScopes: { scope: 'audit:read' },
     args: {
       after: t.arg({
@@ -211,6 +212,7 @@ builder.queryFields((t) => ({
     type: AuditSweep,
     description:
       'Recomputes the chains of all tenants, page by page, up to 100 tenants or about 200,000 entries at once. For auditors of the platform; it shows no entry.',
+    extensions: { waits: 1 },
     authScopes: { scope: 'platform:audit' },
     args: {
       after: t.arg({ type: AuditPlace, description: 'The `next` of the page before.' }),

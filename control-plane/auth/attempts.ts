@@ -89,7 +89,8 @@ async function bucketsOf(
   return buckets.toSorted((a, b) => a.bucket - b.bucket)
 }
 
-function networkOf(address: string): string {
+/** An IPv4 address as it is, an IPv6 address as its /64. */
+export function networkOf(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
   if (mapped !== undefined) return mapped
   if (!address.includes(':')) return address

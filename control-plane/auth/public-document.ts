@@ -1,6 +1,7 @@
 import { Kind, parse, validate } from 'graphql'
-import { z } from 'zod'
+import { faultOfSize } from '../graphql/limits.ts'
 import { schema } from '../graphql/schema.ts'
+import type { Params } from '../http/read-params.ts'
 
 /** The mutations that need neither key nor token: they are how somebody comes to one. */
 export const publicFields: readonly string[] = [
@@ -11,25 +12,20 @@ export const publicFields: readonly string[] = [
   'resetPassword',
 ]
 
-const limits = { bodyBytes: 16_384, tokens: 200 } as const
-const bodyShape = z.strictObject({
-  query: z.string(),
-  variables: z.record(z.string(), z.unknown()).nullish(),
-  operationName: z.string().nullish(),
-  extensions: z.unknown().optional(),
-})
+/** The body of a stranger's request, in bytes. */
+export const publicBodyBytes = 16_384
+const tokensMax = 200
 
 /**
  * Whether a request without a bearer may be answered: a POST of one operation, which is a valid mutation of one field of the
  * list, without fragments, directives or an alias. What is not valid is not said why, since that would tell what types
- * there are. The body must be in memory; it can still be read after this.
+ * there are.
  */
-export async function isPublicDocument(request: Request): Promise<boolean> {
-  if (carriesBearer(request.headers) || request.method !== 'POST') return false
-  const text = await request.clone().text()
-  if (text.length > limits.bodyBytes) return false
+export function isPublicDocument({ method, headers }: Request, { query }: Params): boolean {
+  if (carriesBearer(headers) || method !== 'POST') return false
   try {
-    const document = parse(bodyShape.parse(JSON.parse(text)).query, { maxTokens: limits.tokens })
+    const document = parse(query, { maxTokens: tokensMax })
+    if (faultOfSize(document)) return false
     const [operation, ...others] = document.definitions
     if (operation?.kind !== Kind.OPERATION_DEFINITION || others.length > 0) return false
     if (String(operation.operation) !== 'mutation' || (operation.directives?.length ?? 0) > 0) return false
@@ -42,5 +38,5 @@ export async function isPublicDocument(request: Request): Promise<boolean> {
   }
 }
 
-// Who brings a wrong key or token is refused for it, whatever the document is.
-const carriesBearer = (headers: Headers): boolean => headers.has('authorization') || headers.has('x-api-key')
+/** Whether a request carries something, right or wrong. Who brings a wrong key or token is refused for it, whatever the document is. */
+export const carriesBearer = (headers: Headers): boolean => headers.has('authorization') || headers.has('x-api-key')

@@ -38,6 +38,7 @@ builder.mutationFields((t) => ({
     type: TestCredentialPayload,
     description:
       'Has a worker log in with a credential and lists or queries something small. Nothing is written there.',
+    extensions: { waits: 1 },
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: TestCredentialInput, required: true, description: 'Which one.' }) },
     resolve: (_root, { input }, context) => answer(() => testCredential(context, input.name)),

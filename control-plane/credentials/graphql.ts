@@ -230,6 +230,7 @@ builder.mutationFields((t) => ({
     type: RotateTenantKeyPayload,
     description:
       'Gives a tenant a new data key, seals its credentials anew and destroys the old key; runs go on meanwhile. Goes on where an earlier call stopped. For the platform.',
+    extensions: { waits: 1 },
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: RotateTenantKeyInput, required: true, description: 'The tenant.' }) },
     resolve: (_root, { input }, context) => answer(() => rotateTenantKey(context, input.tenantId)),

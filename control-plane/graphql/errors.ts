@@ -5,10 +5,11 @@ import { liveSecrets } from '../../shared/redact.ts'
 
 /**
  * An error as it leaves the API: message, `extensions.code`, `.hint` and `.requestId`. What is not an AppError and not a
- * fault of the document becomes INTERNAL without its text, which goes to the log.
+ * fault of the document becomes INTERNAL without its text, which goes to the log. One that ends the whole request, so that
+ * there are no data beside it, gives the answer the HTTP status of its code.
  */
-export function publicError(error: unknown, requestId: string, log: Log): GraphQLError {
-  const known = appErrorOf(error)
+export function publicError(error: unknown, requestId: string, log: Log, isWhole = false): GraphQLError {
+  const known = appErrorOf(error) ?? stoppedByDatabase(error)
   const documentFault = known ? undefined : faultOfDocument(error)
   const code: ErrorCode = known?.code ?? documentFault?.code ?? 'INTERNAL'
   if (code === 'INTERNAL' || code === 'SECRET_UNREADABLE')
@@ -25,9 +26,27 @@ export function publicError(error: unknown, requestId: string, log: Log): GraphQ
       hint: known?.hint ?? errorCodes[code].hint,
       requestId,
       ...(documentFault?.http ? { http: documentFault.http } : {}),
-      ...(code === 'UNAUTHENTICATED' ? { http: { status: errorCodes[code].status } } : {}),
+      ...(code === 'UNAUTHENTICATED' || (isWhole && known) ? { http: httpOf(code, known) } : {}),
     },
   })
+}
+
+const httpOf = (code: ErrorCode, known: AppError | undefined): object => ({
+  status: errorCodes[code].status,
+  headers: retryAfter(known),
+})
+
+/** The header that says when to try again, for a refusal that knows it. */
+export function retryAfter(error: AppError | undefined): Record<string, string> {
+  const seconds = error?.figures.retryAfterSeconds
+  return seconds === undefined ? {} : { 'retry-after': String(seconds) }
+}
+
+// 57014: the statement was stopped, here by the time limit that each transaction of the API sets.
+function stoppedByDatabase(error: unknown): AppError | undefined {
+  const cause = innermost(error)
+  if (!(cause instanceof Error) || !('code' in cause) || cause.code !== '57014') return undefined
+  return new AppError('TIMED_OUT', 'The database took too long for this.', { hint: 'Ask for less at once.', cause })
 }
 
 /** The AppError inside what GraphQL wrapped around it. */

@@ -96,6 +96,7 @@ builder.mutationFields((t) => ({
     type: OffboardTenantPayload,
     description:
       'Takes a tenant down for good: revokes its keys, cancels its runs, removes lake and folders, destroys its data keys, erases people and mail. Safe to repeat: it goes on where it stopped. The id is never used again. For the platform.',
+    extensions: { waits: 3 },
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: OffboardTenantInput, required: true, description: 'The tenant.' }) },
     resolve: (_root, { input }, context) =>

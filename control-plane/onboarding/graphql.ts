@@ -80,6 +80,7 @@ builder.mutationFields((t) => ({
     type: OnboardTenantPayload,
     description:
       'Sets up a tenant: profile, keys, queues, lake, folders, first user, first API key. Safe to repeat: it goes on where it stopped. For the platform.',
+    extensions: { waits: 1 },
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: OnboardTenantInput, required: true, description: 'The tenant.' }) },
     resolve: (_root, { input }, context) => answer(() => onboardTenant(context, input)),

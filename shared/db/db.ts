@@ -14,14 +14,19 @@ export type Side = 'api' | 'worker'
 /** Who works for whom: the database admits rows of `tenantId` and nothing else. */
 export type TenantScope = { tenantId: string; side: Side }
 
+// A request of the API has 5 s: what the database does for it ends then, too, though nobody may be left to stop it.
+const apiStatementMs = '5000'
+
 /**
  * The only door to a tenant's rows: one transaction as the side's role, bound to one tenant by row-level security.
- * Role and tenant end with the transaction, so a pooled connection carries nothing over.
+ * Role and tenant end with the transaction, so a pooled connection carries nothing over. A statement of the API that takes
+ * more than 5 s is stopped.
  */
 export function withTenant<T>(db: Db, scope: TenantScope, work: (tx: Tx) => Promise<T>): Promise<T> {
   return db.transaction(async (tx) => {
+    const limit = scope.side === 'api' ? sql`, set_config('statement_timeout', ${apiStatementMs}, true)` : sql``
     await tx.execute(
-      sql`select set_config('role', ${`tributary_${scope.side}`}, true), set_config('app.tenant_id', ${scope.tenantId}, true)`,
+      sql`select set_config('role', ${`tributary_${scope.side}`}, true), set_config('app.tenant_id', ${scope.tenantId}, true)${limit}`,
     )
     return work(tx)
   })

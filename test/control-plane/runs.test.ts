@@ -220,6 +220,6 @@ test('steps of a list of runs are read together', async () => {
   expect(answer.data.runs.nodes).toHaveLength(10)
   expect(answer.data.runs.nodes[9].steps).toHaveLength(2)
   expect(answer.data.runs.nodes[9].events.nodes).toEqual([{ type: 'run.queued' }])
-  // Key, runs, pipelines, steps, events, logs, use of the key: as many for 10 runs as for 1.
-  expect(transactions).toBeLessThanOrEqual(7)
+  // Key, limits of the tenant, runs, pipelines, steps, events, logs, use of the key: as many for 10 runs as for 1.
+  expect(transactions).toBeLessThanOrEqual(8)
 })

@@ -95,6 +95,8 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
       ports: async () => ({ ports: { ...ports, ...otherPorts } }),
       development: false,
       allowedOrigins: [],
+      // Documents of tests are their own, also those of people.
+      sessionsRunPersistedOnly: false,
       ...options,
       ...more,
       identity: { passwords: passwords(systemClock, cheapCost), ...options.identity, ...more.identity },
