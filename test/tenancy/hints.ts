@@ -1,0 +1,61 @@
+import type { Hub, Topic } from '../../shared/waking/hub.ts'
+import { askGraphql } from './ask.ts'
+import type { Estate } from './estate.ts'
+import { tally, type Tally } from './tally.ts'
+import type { Stock } from './values.ts'
+
+/**
+ * Whoever watches is woken for what is its tenant's and for nothing else, even where ids are the same; and the topics that
+ * a stream waits for are made from the tenant of its key, whatever it names.
+ */
+export async function proveHints(estate: Estate, stock: Stock, hub: Hub): Promise<Tally> {
+  const found = tally()
+  const { a, b } = estate
+  const run = { runId: 'run_same' }
+  const pairs: [Topic, Topic, boolean][] = [
+    [{ tenantId: a.id, ...run }, { tenantId: b.id, ...run }, false],
+    [{ tenantId: a.id }, { tenantId: b.id }, false],
+    [{ tenantId: a.id }, { tenantId: b.id, ...run }, false],
+    [{ tenantId: a.id, ...run }, { tenantId: b.id }, false],
+    [{ tenantId: a.id, ...run }, { tenantId: a.id, ...run }, true],
+    [{ tenantId: a.id }, { tenantId: a.id, ...run }, true],
+  ]
+  for (const [waiting, hint, wakes] of pairs) {
+    const end = new AbortController()
+    let isWoken = false
+    const waited = hub.wait(waiting, 60_000, end.signal).then(() => (isWoken = true))
+    hub.notify(hint)
+    // Whoever is woken is so by then: a hint is handed over at once.
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    found.check(
+      isWoken === wakes,
+      `${JSON.stringify(hint)} ${wakes ? 'does not wake' : 'wakes'} ${JSON.stringify(waiting)}`,
+    )
+    end.abort()
+    await waited
+  }
+
+  const topics: Topic[] = []
+  const listening: Hub = {
+    notify: (topic) => hub.notify(topic),
+    wait(topic, ms, signal) {
+      topics.push(topic)
+      return hub.wait(topic, ms, signal)
+    },
+  }
+  const app = estate.plane.appWith({ waits: { streamMs: 60 } }, { hub: listening })
+  const runs = [stock.ofA.get('PipelineRun.id')?.[0], stock.ofB.get('PipelineRun.id')?.[0]]
+  for (const runId of runs)
+    await askGraphql(app, a.admin, {
+      document: 'subscription ($runId: ID!) { runEvents(runId: $runId) { seq } }',
+      variables: { runId },
+    })
+  for (const tenantId of [null, a.id, b.id])
+    await askGraphql(app, a.admin, {
+      document: 'subscription ($tenantId: ID) { queueStatus(tenantId: $tenantId) { name } }',
+      variables: { tenantId },
+    })
+  found.check(topics.length > 0, 'no stream waited for a hint')
+  for (const topic of topics) found.check(topic.tenantId === a.id, `a stream of A waits for ${JSON.stringify(topic)}`)
+  return found
+}
