@@ -7,7 +7,7 @@ import type { ApiKeyRow } from './graphql.ts'
 
 /** Keys of a tenant that the caller may read, without their hashes. */
 export function listApiKeys(context: Context, tenantId: string, args: PageArgs): Promise<Page<ApiKeyRow>> {
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['apiKeys', tenantId],
     position: (row) => [row.id, row.id],
     read: (limit, after) =>

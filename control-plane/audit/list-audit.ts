@@ -1,7 +1,8 @@
 import { and, desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import { auditEvent } from '../../schema/tables/index.ts'
 import { authOf, type Context } from '../context.ts'
-import { badCursor, type Page, type PageArgs, type Position, readPage } from '../graphql/page.ts'
+import type { Position } from '../graphql/cursor.ts'
+import { badCursor, type Page, type PageArgs, readPage } from '../graphql/page.ts'
 import { lookInto } from './look-into.ts'
 
 /** An entry; `exactAt` is its time to the microsecond, which a Date does not hold. */
@@ -22,7 +23,7 @@ export function listAudit(
 ): Promise<Page<AuditRow>> {
   const tenantId = given ?? authOf(context).tenantId
   const { actor, action, target } = filter
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['audit', tenantId, actor ?? null, action ?? null, target ?? null],
     position: (row) => [row.exactAt, row.id],
     read: (limit, after) =>

@@ -39,7 +39,7 @@ export const noSuchBackfill = (): AppError =>
 /** Backfills of the tenant, newest first. */
 export function listBackfills(context: Context, args: PageArgs): Promise<Page<BackfillRow>> {
   const { tenantId } = authOf(context)
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['backfills', tenantId],
     position: (row) => [row.id, ''],
     read: (limit, after) =>
@@ -57,7 +57,7 @@ export function listBackfills(context: Context, args: PageArgs): Promise<Page<Ba
 /** Slots of a backfill, oldest first. */
 export function listSlots(context: Context, backfillId: string, args: PageArgs): Promise<Page<SlotRow>> {
   const { tenantId } = authOf(context)
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['slots', tenantId, backfillId],
     position: (row) => [row.slotAt.toISOString(), ''],
     read: (limit, after) =>

@@ -8,7 +8,7 @@ import type { CredentialRow } from './graphql.ts'
 /** Credentials of the key's tenant; the query does not even read the sealed values. */
 export function listCredentials(context: Context, args: PageArgs): Promise<Page<CredentialRow>> {
   const { tenantId } = authOf(context)
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['credentials', tenantId],
     position: (row) => [row.id, row.id],
     read: (limit, after) =>

@@ -4,7 +4,8 @@ import { lookInto } from '../audit/look-into.ts'
 import { holds } from '../auth/api-key.ts'
 import { authOf, type Context, inTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
-import { type Page, type PageArgs, type Position, readPage } from '../graphql/page.ts'
+import type { Position } from '../graphql/cursor.ts'
+import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 import { platformTenantId } from '../../schema/roles.ts'
 
 /** Whose queues the platform's readers may see: anybody's. */
@@ -22,7 +23,7 @@ export function listQueues(context: Context, args: PageArgs, given?: string | nu
   const tenantId = queuesOwner(context, given)
   const read = (limit: number, after: Position | undefined) => (tx: Tx) =>
     queueStandings(tx, { tenantId, limit, after: after && { tenantId: after[0], queue: after[1] } })
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['queues', tenantId],
     position: (row) => [row.tenantId, row.queue],
     read: (limit, after) =>

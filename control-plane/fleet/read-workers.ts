@@ -36,7 +36,7 @@ export async function countWorkers(context: Context, given?: string | null): Pro
 
 /** Worker processes that were seen within a day, oldest first: those that serve a tenant, or with null all. */
 export function listWorkers(context: Context, args: PageArgs, tenantId: string | null): Promise<Page<WorkerRow>> {
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['workers', tenantId],
     position: (row) => [row.id, row.id],
     read: async (limit, after) =>

@@ -159,8 +159,8 @@ builder.queryFields((t) => ({
     description: 'Pipelines that ship with the platform, by path.',
     authScopes: { scope: 'pipelines:read' },
     args: pageArgs,
-    resolve: (_root, args) =>
-      readPage<TemplateRow>(args, {
+    resolve: (_root, args, context) =>
+      readPage<TemplateRow>(context, args, {
         list: ['templates'],
         position: (row) => [row.path, ''],
         read: async (limit, after) => tenantTemplates.filter(({ path }) => !after || path > after[0]).slice(0, limit),

@@ -11,7 +11,7 @@ export type PipelineRow = typeof pipeline.$inferSelect
 /** The tenant's pipelines by path: its own and the templates that it has used. */
 export function listPipelines(context: Context, args: PageArgs): Promise<Page<PipelineRow>> {
   const { tenantId } = authOf(context)
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['pipelines', tenantId],
     position: (row) => [row.path, row.id],
     read: (limit, after) =>

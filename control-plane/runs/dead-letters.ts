@@ -17,7 +17,7 @@ export function listDeadLetters(context: Context, args: PageArgs): Promise<Page<
   const { tenantId } = authOf(context)
   // Ids of runs grow with time; the moment of the failure itself may be the same for two.
   const key = sql<string>`${runStep.runId} || ' ' || ${runStep.stepKey}`
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['deadLetters', tenantId],
     position: ({ step }) => [step.runId, step.stepKey],
     read: (limit, after) =>

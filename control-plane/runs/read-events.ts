@@ -15,8 +15,17 @@ export type EventRow = {
   data: Record<string, unknown> | null
 }
 
-/** Which events of a run: all, or its log lines; of one step if it is named. */
-export type EventFilter = { kind: 'events' | 'logs'; stepKey?: string | null | undefined }
+/** Levels of log lines, the least first. */
+export const logLevels = ['info', 'warn', 'error'] as const
+/** A level of log lines. */
+export type LogLevel = (typeof logLevels)[number]
+
+/** Which events of a run: all, or its log lines; of one step if it is named, of one level or worse. */
+export type EventFilter = {
+  kind: 'events' | 'logs'
+  stepKey?: string | null | undefined
+  level?: LogLevel | null | undefined
+}
 
 /** A page of a run's events. Runs that ask for the same page, as all of a list do, are read in one statement. */
 export async function listEvents(
@@ -25,8 +34,8 @@ export async function listEvents(
   args: PageArgs,
   filter: EventFilter,
 ): Promise<Page<EventRow>> {
-  const list = [filter.kind, runId, filter.stepKey ?? null]
-  const after = await numberAfter(args, list)
+  const list = [filter.kind, runId, filter.stepKey ?? null, filter.level ?? null]
+  const after = await numberAfter(context, args, list)
   const limit = pageSize(args) + 1
   const { tenantId } = authOf(context)
   const read = async (runIds: string[]) =>
@@ -34,9 +43,9 @@ export async function listEvents(
       await inTenant(context, (tx) => readEvents(tx, { tenantId, runIds, after, limit, filter })),
       (row) => row.runId,
     )
-  const name = `events ${JSON.stringify([filter.kind, filter.stepKey ?? null, after, limit])}`
+  const name = `events ${JSON.stringify([filter.kind, filter.stepKey ?? null, filter.level ?? null, after, limit])}`
   const rows = await loaderOf<EventRow[]>(context, name, read, () => [])(runId)
-  return numberedPage(args, list, rows, (row) => row.seq)
+  return numberedPage(context, args, list, rows, (row) => row.seq)
 }
 
 /** Events after a number, and whether the run has ended and how many events it has in all. */
@@ -64,15 +73,9 @@ export async function readAfter(
 type Range = { tenantId: string; runIds: readonly string[]; after: number; limit: number; filter: EventFilter }
 
 async function readEvents(tx: Tx, { tenantId, runIds, after, limit, filter }: Range): Promise<EventRow[]> {
-  const { kind, stepKey } = filter
-  const rows = await rowsOf<{
-    run_id: string
-    seq: number
-    at_ms: number
-    type: string
-    step_key: string | null
-    data: Record<string, unknown> | null
-  }>(
+  const { kind, stepKey, level } = filter
+  const levels = logLevels.slice(logLevels.indexOf(level ?? 'info'))
+  const rows = await rowsOf<EventColumns>(
     tx,
     // One index range per run, however many events it has.
     sql`
@@ -85,16 +88,37 @@ async function readEvents(tx: Tx, { tenantId, runIds, after, limit, filter }: Ra
         from app.run_event
         where tenant_id = ${tenantId} and run_id = r.run_id and seq > ${after}
           ${kind === 'logs' ? sql`and type = 'step.log'` : sql``}
+          ${
+            levels.length === logLevels.length
+              ? sql``
+              : sql`and data ->> 'level' in (${sql.join(
+                  levels.map((one) => sql`${one}`),
+                  sql`, `,
+                )})`
+          }
           ${stepKey === null || stepKey === undefined ? sql`` : sql`and step_key = ${stepKey}`}
         order by seq limit ${limit}
       ) e order by e.run_id, e.seq`,
   )
-  return rows.map((row) => ({
-    runId: row.run_id,
-    seq: row.seq,
-    at: new Date(row.at_ms),
-    type: row.type,
-    stepKey: row.step_key,
-    data: row.data,
-  }))
+  return rows.map(eventOf)
 }
+
+/** An event as a statement gives it: `seq` as float8, `at_ms` since 1970. */
+export type EventColumns = {
+  run_id: string
+  seq: number
+  at_ms: number
+  type: string
+  step_key: string | null
+  data: Record<string, unknown> | null
+}
+
+/** The event of a row. */
+export const eventOf = (row: EventColumns): EventRow => ({
+  runId: row.run_id,
+  seq: row.seq,
+  at: new Date(row.at_ms),
+  type: row.type,
+  stepKey: row.step_key,
+  data: row.data,
+})

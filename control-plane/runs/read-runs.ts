@@ -46,7 +46,7 @@ export function findRun(context: Context, runId: string): Promise<RunRow | undef
 export function listRuns(context: Context, args: PageArgs, filter: RunFilter): Promise<Page<RunRow>> {
   const { tenantId } = authOf(context)
   const { states, createdFrom, createdBefore } = filter
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['runs', tenantId, states ?? null, filter.pipeline ?? null, createdFrom ?? null, createdBefore ?? null],
     position: (row) => [row.runId, row.runId],
     read: (limit, after) =>

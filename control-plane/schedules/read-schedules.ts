@@ -40,7 +40,7 @@ export function listSchedules(
   pipeline: string | null | undefined,
 ): Promise<Page<ScheduleRow>> {
   const { tenantId } = authOf(context)
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['schedules', tenantId, pipeline ?? null],
     position: (row) => [row.pipeline, row.name],
     read: (limit, after) =>
@@ -130,7 +130,7 @@ export function recentFollowUps(context: Context, triggerId: string, first: numb
 /** What became of the slots of a schedule, latest first. */
 export function listFires(context: Context, scheduleId: string, args: PageArgs): Promise<Page<FireRow>> {
   const { tenantId } = authOf(context)
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['fires', tenantId, scheduleId],
     position: (row) => [row.fireAt.toISOString(), ''],
     read: (limit, after) =>

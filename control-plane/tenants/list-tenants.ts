@@ -20,7 +20,7 @@ export function listTenants(
   args: PageArgs,
   { status = null, plan = null }: TenantFilter,
 ): Promise<Page<typeof tenant.$inferSelect>> {
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['tenants', status, plan],
     position: (row) => [row.id, row.id],
     read: async (limit, after) => {

@@ -13,7 +13,7 @@ export function listUsers(
   tenantId: string,
   args: PageArgs,
 ): Promise<Page<typeof tenantUser.$inferSelect>> {
-  return readPage(args, {
+  return readPage(context, args, {
     list: ['users', tenantId],
     position: (row) => [row.id, row.id],
     read: (limit, after) =>
