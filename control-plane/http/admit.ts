@@ -39,7 +39,7 @@ export function admission(limit: RateLimit): Admission {
     points: number,
   ): Promise<Standing | undefined> => {
     const { ports, requestId, spending } = context
-    const standing = await inTime(ports, limit.take(buckets, points)).catch((error: unknown) => {
+    const standing = await inTime(ports, async () => limit.take(buckets, points)).catch((error: unknown) => {
       ports.log.warn('rate_limit.open', { requestId, error: error instanceof Error ? error.message : 'unknown' })
       return undefined
     })
@@ -103,13 +103,14 @@ const bucketOfAddress = ({ address }: Context): Bucket | undefined =>
     ? undefined
     : { kind: 'address', name: networkOf(address), pointsPerMinute: addressPointsPerMinute }
 
-async function inTime<T>({ clock }: Ports, work: Promise<T>): Promise<T> {
+async function inTime<T>({ clock }: Ports, work: () => Promise<T>): Promise<T> {
   const answered = new AbortController()
+  const answer = work()
   // Whoever loses the race may still fail, with nobody left to hear it.
-  work.catch(() => undefined)
+  answer.catch(() => undefined)
   try {
     return await Promise.race([
-      work,
+      answer,
       clock.sleep(waitMs, answered.signal).then(() => {
         throw new Error(`no answer within ${waitMs} ms`)
       }),

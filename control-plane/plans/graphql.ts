@@ -2,6 +2,7 @@ import { type Quota, quotas } from '../../schema/config/quotas.ts'
 import { type Plan, plans } from '../../schema/config/tenant.ts'
 import { builder } from '../graphql/builder.ts'
 import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import type { Spending } from '../http/admit.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import type { TenantRow } from '../tenants/suspend-tenant.ts'
 import { changePlan, limitNames, setTenantLimits } from './change-plan.ts'
@@ -57,6 +58,46 @@ builder.objectField(Tenant, 'usage', (t) =>
     resolve: (row, _args, context) => readUsage(context, row.id),
   }),
 )
+
+const RateLimit = builder.objectRef<Spending>('RateLimit').implement({
+  description:
+    'What requests may cost: each takes points of its tenant and of its key or person, which come back evenly within a minute.',
+  fields: (t) => ({
+    cost: t.exposeInt('points', {
+      description: 'Points that this request has taken: 1, and 1 more for each 100 of its cost.',
+    }),
+    limit: t.int({
+      nullable: true,
+      description: 'Points a minute, of the scarcest limit; null when it cannot be asked, and nothing is refused.',
+      resolve: ({ standing }) => standing?.limit,
+    }),
+    remaining: t.int({
+      nullable: true,
+      description: 'How many of them are left.',
+      resolve: ({ standing }) => standing?.remaining,
+    }),
+    used: t.int({
+      nullable: true,
+      description: 'How many are taken.',
+      resolve: ({ standing }) => standing && standing.limit - standing.remaining,
+    }),
+    resetAt: t.field({
+      type: 'DateTime',
+      nullable: true,
+      description: 'When all of them are there again, if nothing more is taken.',
+      resolve: ({ standing }) => standing?.resetsAt,
+    }),
+  }),
+})
+
+builder.queryFields((t) => ({
+  rateLimit: t.field({
+    type: RateLimit,
+    description: 'How the limits of the caller stand. The headers `x-ratelimit-*` of every answer say the same.',
+    authScopes: { authenticated: true },
+    resolve: (_root, _args, { spending }) => spending,
+  }),
+}))
 
 const ChangePlanInput = builder.inputType('ChangePlanInput', {
   description: 'A tenant and its next plan.',
