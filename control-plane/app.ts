@@ -21,6 +21,7 @@ import { admission, rateHeaders } from './http/admit.ts'
 import { withEventIds } from './http/event-ids.ts'
 import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
 import { writeJson } from './http/write-json.ts'
+import { receiveMessage } from './webhooks/receive-message.ts'
 
 /** How the API is put up. */
 export type AppOptions = {
@@ -42,7 +43,7 @@ export type AppOptions = {
 /** What the host lends to one request: `address` is where it comes from, which no header of it can say. */
 export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: string | undefined }
 
-/** The control plane as one fetch handler: `/graphql`, `/v1/audit.ndjson` and `/healthz`, the same on Workers, Deno and Node. */
+/** The control plane as one fetch handler: `/graphql`, `/v1/audit.ndjson`, `/v1/hooks/<id>` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
 /** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were noted as used, providers' keys. */
@@ -79,6 +80,8 @@ export function createApp(options: AppOptions): App {
     const url = new URL(request.url)
     const { pathname } = url
     if (pathname === '/healthz') return Response.json({ status: 'ok' })
+    const hookId = /^\/v1\/hooks\/([^/]+)$/.exec(pathname)?.[1]
+    if (hookId !== undefined && request.method === 'POST') return answerMessage(request, requestId, host, hookId)
     const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
     if (pathname !== '/graphql' && !isExport)
       return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
@@ -104,14 +107,8 @@ export function createApp(options: AppOptions): App {
     })
   }
 
-  // Opens what the request works with; `respond` calls `end` when its answer is out.
-  async function answer(
-    request: Request,
-    requestId: string,
-    host: Host,
-    read: ((bytesMax: number) => Promise<Params>) | undefined,
-    respond: (context: Context, end: () => void) => Promise<Response>,
-  ): Promise<Response> {
+  // Opens what the request works with; `end` closes it when its answer is out.
+  async function open(request: Request, requestId: string, host: Host): Promise<{ context: Context; end: () => void }> {
     const { ports, close } = await options.ports(request)
     const laterWork: Promise<void>[] = []
     const gone = new AbortController()
@@ -145,6 +142,18 @@ export function createApp(options: AppOptions): App {
         .catch((error) => ports.log.warn('close.failed', { requestId, error: describeError(innermost(error)) }))
       host.waitUntil?.(closed)
     }
+    return { context, end }
+  }
+
+  // `respond` calls `end` when its answer is out.
+  async function answer(
+    request: Request,
+    requestId: string,
+    host: Host,
+    read: ((bytesMax: number) => Promise<Params>) | undefined,
+    respond: (context: Context, end: () => void) => Promise<Response>,
+  ): Promise<Response> {
+    const { context, end } = await open(request, requestId, host)
     try {
       await admit.openTo(context)
       // What a stranger asks for decides whether it is heard, so it is read first, and little of it.
@@ -153,7 +162,7 @@ export function createApp(options: AppOptions): App {
       await identify(context, request)
       await admit.take(context, 1)
       const { auth } = context
-      if (auth) context.later(() => noteUse(ports, auth))
+      if (auth) context.later(() => noteUse(context.ports, auth))
       if (!isStranger) context.asked = await read?.(limits.bodyBytes)
       refuseFreeDocument(context)
       const response = await respond(context, end)
@@ -161,13 +170,35 @@ export function createApp(options: AppOptions): App {
       for (const [name, value] of Object.entries(rateHeaders(context.spending))) response.headers.set(name, value)
       return response
     } catch (error) {
-      noteDenials(context, [error])
-      end()
-      if (error instanceof AppError) return refuse(error, requestId, rateHeaders(context.spending))
-      ports.log.error('request.failed', { requestId, error: describeError(innermost(error)) })
-      const unexpected = new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
-      return refuse(unexpected, requestId, rateHeaders(context.spending))
+      return failed(context, end, error)
     }
+  }
+
+  // A message proves itself by its signature alone. Who cannot sign uses up what its address may fail.
+  async function answerMessage(request: Request, requestId: string, host: Host, hookId: string): Promise<Response> {
+    const { context, end } = await open(request, requestId, host)
+    try {
+      await admit.openTo(context)
+      const received = await receiveMessage(context.ports, request, hookId, requestId).catch(async (error: unknown) => {
+        if (error instanceof AppError && error.code === 'UNAUTHENTICATED') await admit.take(context, 1)
+        throw error
+      })
+      end()
+      const status = received.created ? 202 : 200
+      return Response.json(received, { status, headers: { 'x-request-id': requestId } })
+    } catch (error) {
+      return failed(context, end, error)
+    }
+  }
+
+  function failed(context: Context, end: () => void, error: unknown): Response {
+    const { ports, requestId, spending } = context
+    noteDenials(context, [error])
+    end()
+    if (error instanceof AppError) return refuse(error, requestId, rateHeaders(spending))
+    ports.log.error('request.failed', { requestId, error: describeError(innermost(error)) })
+    const unexpected = new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
+    return refuse(unexpected, requestId, rateHeaders(spending))
   }
 
   // Without a valid key or token nothing is told to strangers, not even whether a field exists, but what it takes to sign in.

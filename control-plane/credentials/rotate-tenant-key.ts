@@ -1,10 +1,11 @@
-import { and, eq, inArray, sql } from 'drizzle-orm'
-import { auditSubject, credential, tenant, tenantKey } from '../../schema/tables/index.ts'
+import { and, eq, inArray, or, sql } from 'drizzle-orm'
+import { auditSubject, credential, tenant, tenantKey, webhook } from '../../schema/tables/index.ts'
 import { resealSubject } from '../../shared/audit-personal.ts'
 import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { SecretBox } from '../../shared/secrets/secret-box.ts'
+import { resealWebhook } from '../../shared/webhooks/open-webhook.ts'
 import { authOf, type Context } from '../context.ts'
 
 const batchRows = 50
@@ -15,8 +16,8 @@ const batchesMax = 100
 export type KeyRotation = { version: number; resealed: number; done: boolean }
 
 /**
- * Gives a tenant a new data key, seals its credentials and its keys of persons anew in batches, and destroys the old key when nothing is sealed
- * with it any more. Each batch is a transaction: a call after a crash, or after `done: false`, goes on where it stopped
+ * Gives a tenant a new data key, seals its credentials, its webhooks' secrets and its keys of persons anew in batches, and
+ * destroys the old key when nothing is sealed with it any more. Each batch is a transaction: a call after a crash, or after `done: false`, goes on where it stopped
  * and makes no further key. Runs open credentials all the while. Throws NOT_FOUND, and CONFLICT for a tenant whose keys
  * were destroyed.
  */
@@ -74,7 +75,15 @@ async function resealBatch(tx: Tx, secrets: SecretBox, tenantId: string): Promis
     .for('update')
   for (const { subject, sealed } of subjects)
     if (sealed) await resealSubject(tx, secrets, { tenantId, subject, sealed })
-  return rows.length + subjects.length
+  const webhooks = await tx
+    .select()
+    .from(webhook)
+    .where(webhooksLeftBehind(tx, tenantId))
+    .orderBy(webhook.id)
+    .limit(batchRows)
+    .for('update')
+  for (const row of webhooks) await resealWebhook(tx, secrets, row)
+  return rows.length + subjects.length + webhooks.length
 }
 
 // Nothing seals with a retired key any more, so what is not sealed with one now never will be. False when another call
@@ -91,14 +100,31 @@ async function finish(context: Context, tx: Tx, tenantId: string): Promise<boole
     .from(auditSubject)
     .where(and(eq(auditSubject.tenantId, tenantId), isLeftBehind(tx, tenantId, auditSubject.sealed)))
     .limit(1)
-  if (left ?? leftSubject) return false
+  const [leftWebhook] = await tx
+    .select({ id: webhook.id })
+    .from(webhook)
+    .where(webhooksLeftBehind(tx, tenantId))
+    .limit(1)
+  if (left ?? leftSubject ?? leftWebhook) return false
   const destroyed = await context.ports.secrets.destroyTenantKeys(tx, tenantId, 'retired')
   if (destroyed > 0) await note(context, tx, tenantId, 'tenant_key.destroyed', { keys: destroyed, which: 'retired' })
   return true
 }
 
+const webhooksLeftBehind = (tx: Tx, tenantId: string) =>
+  and(
+    eq(webhook.tenantId, tenantId),
+    or(isLeftBehind(tx, tenantId, webhook.sealed), isLeftBehind(tx, tenantId, webhook.previousSealed)),
+  )
+
+type SealedColumn =
+  | typeof credential.sealed
+  | typeof auditSubject.sealed
+  | typeof webhook.sealed
+  | typeof webhook.previousSealed
+
 // Sealed with a key that seals no more.
-const isLeftBehind = (tx: Tx, tenantId: string, sealed: typeof credential.sealed | typeof auditSubject.sealed) =>
+const isLeftBehind = (tx: Tx, tenantId: string, sealed: SealedColumn) =>
   inArray(
     sql`(${sealed} ->> 'key')::int`,
     tx
