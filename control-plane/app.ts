@@ -19,6 +19,7 @@ import { limits } from './graphql/limits.ts'
 import { schema } from './graphql/schema.ts'
 import { admission, rateHeaders } from './http/admit.ts'
 import { withEventIds } from './http/event-ids.ts'
+import { inTimeOnly } from './http/in-time.ts'
 import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
 import { writeJson } from './http/write-json.ts'
 import { receiveMessage } from './webhooks/receive-message.ts'
@@ -109,9 +110,10 @@ export function createApp(options: AppOptions): App {
 
   // Opens what the request works with; `end` closes it when its answer is out.
   async function open(request: Request, requestId: string, host: Host): Promise<{ context: Context; end: () => void }> {
-    const { ports, close } = await options.ports(request)
+    const { ports: opened, close } = await options.ports(request)
     const laterWork: Promise<void>[] = []
     const gone = new AbortController()
+    const ports = { ...opened, db: inTimeOnly(opened.db, gone.signal) }
     const context: Context = {
       ports,
       requestId,

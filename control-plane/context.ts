@@ -84,20 +84,8 @@ export const noBearer = 'This request carries no key or token.'
 /** The person behind a request; undefined for a key. */
 export const userIdOf = ({ bearer }: Auth): string | undefined => (bearer.kind === 'key' ? undefined : bearer.userId)
 
-/**
- * One transaction that sees the rows of the caller's own tenant. Throws TIMED_OUT when the request has taken too long,
- * also after `work`: what nobody was told of is not committed.
- */
-export async function inTenant<T>(context: Context, work: (tx: Tx, auth: Auth) => Promise<T>): Promise<T> {
+/** One transaction that sees the rows of the caller's own tenant. */
+export function inTenant<T>(context: Context, work: (tx: Tx, auth: Auth) => Promise<T>): Promise<T> {
   const auth = authOf(context)
-  refuseLate(context)
-  return withTenant(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, async (tx) => {
-    const done = await work(tx, auth)
-    refuseLate(context)
-    return done
-  })
-}
-
-function refuseLate({ signal }: Context): void {
-  if (signal.aborted && signal.reason instanceof AppError) throw signal.reason
+  return withTenant(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, (tx) => work(tx, auth))
 }
