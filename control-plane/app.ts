@@ -237,9 +237,9 @@ function refuse(error: AppError, requestId: string, headers: Record<string, stri
   )
 }
 
-function lastEventId(request: Request): number {
-  const text = request.headers.get('last-event-id') ?? ''
-  return /^\d{1,15}$/.test(text) ? Number(text) : 0
+// Any other comes of no stream of ours.
+function lastEventId(request: Request): string {
+  return /^[\w.]{1,100}$/.exec(request.headers.get('last-event-id') ?? '')?.[0] ?? ''
 }
 
 const corsFor = (origin: string[]) => ({

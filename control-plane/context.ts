@@ -54,10 +54,10 @@ export type Context = {
   identity: Identity
   /** Where the request comes from, if the host says so. */
   address: string | undefined
-  /** The number after which an interrupted event stream goes on (`Last-Event-ID`), 0 without one. */
-  lastEventId: number
-  /** The number of the event that is being sent; it becomes the `id:` line of the stream. */
-  event: { id: number | undefined }
+  /** The place after which an interrupted event stream goes on (`Last-Event-ID`), empty without one. */
+  lastEventId: string
+  /** The place of the event that is being sent; it becomes the `id:` line of the stream. */
+  event: { id: number | string | undefined }
   /** Batch loaders of this request, by name. */
   loaders: Map<string, BatchLoader<string, unknown>>
   /** What the request asks for; undefined where that is not GraphQL. */

@@ -30,6 +30,11 @@ export const stepTriggers = ['on_success', 'on_failure', 'always'] as const
 /** A step's trigger. */
 export type StepTrigger = (typeof stepTriggers)[number]
 
+/** Levels of what steps write into their log, the least first. */
+export const logLevels = ['info', 'warn', 'error'] as const
+/** A level of log lines. */
+export type LogLevel = (typeof logLevels)[number]
+
 /** Legal moves of a run; the writer is the ledger function named beside it. */
 export const runTransitions = [
   { from: 'queued', to: 'running', by: 'claim_steps' },

@@ -1,5 +1,13 @@
 import { type Scope, scopes, type SystemRole, systemRoles, tenantRoles } from '../../schema/roles.ts'
-import { queueStates, queueTypes, runStates, stepStates, stepTriggers, tenantStates } from '../../schema/states.ts'
+import {
+  logLevels,
+  queueStates,
+  queueTypes,
+  runStates,
+  stepStates,
+  stepTriggers,
+  tenantStates,
+} from '../../schema/states.ts'
 import { builder } from './builder.ts'
 
 /** Life of a tenant. */
@@ -47,6 +55,12 @@ export const StepTrigger = enumOf('StepTrigger', 'When a step starts, judged ove
   on_success: 'All of them succeeded.',
   on_failure: 'At least one failed.',
   always: 'They ended, in whatever way.',
+})
+/** Level of a log line. */
+export const LogLevel = enumOf('LogLevel', 'Level of a log line, the least first.', logLevels, {
+  info: 'What was done.',
+  warn: 'Something to look at; the step goes on.',
+  error: 'What broke.',
 })
 const tenantRoleTexts = {
   TENANT_ADMIN: 'Everything, people and keys included.',

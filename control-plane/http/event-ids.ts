@@ -51,7 +51,7 @@ function idLine(frame: string): string {
   const result: unknown = JSON.parse(data)
   const extensions = property(result, 'extensions')
   const id = property(extensions, 'eventId')
-  return typeof id === 'number' ? `id: ${id}\n` : ''
+  return typeof id === 'number' || (typeof id === 'string' && /^[\w.]+$/.test(id)) ? `id: ${id}\n` : ''
 }
 
 const property = (value: unknown, name: string): unknown =>

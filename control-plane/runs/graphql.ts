@@ -1,16 +1,26 @@
 import type { Context } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
-import { RunState } from '../graphql/enums.ts'
+import { LogLevel, RunState } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
 import { cancelRun } from './cancel-run.ts'
 import { listRuns, readRun, type RunRow } from './read-runs.ts'
 import { discardDeadLetter, listDeadLetters } from './dead-letters.ts'
+import { listEvents } from './read-events.ts'
 import { planRun, type RunPlan as RunPlanRow } from './plan-run.ts'
 import { retryRun } from './retry-run.ts'
 import { type RunRequest, startRun } from './start-run.ts'
-import { DeadLetterConnection, PipelineRun, PipelineRunConnection, RunEvent, RunPlan } from './types.ts'
+import {
+  DeadLetterConnection,
+  LogLineConnection,
+  PipelineRun,
+  PipelineRunConnection,
+  RunEvent,
+  RunPlan,
+  TenantEvent,
+} from './types.ts'
 import { watchRun } from './watch-run.ts'
+import { cursorOf, watchTenant } from './watch-tenant.ts'
 
 const RunFilter = builder.inputType('RunFilter', {
   description: 'Which runs; what is absent does not filter.',
@@ -165,6 +175,22 @@ builder.queryFields((t) => ({
         return 'problems' in plan ? { errors: plan.problems.map(refusalOfProblem) } : { plan, errors: [] }
       }),
   }),
+  stepLogs: t.field({
+    type: LogLineConnection,
+    description:
+      'What the steps of a run wrote, in order; kept as long as the run. Those to come: `runEvents`, `step.log`.',
+    authScopes: { scope: 'runs:read' },
+    args: {
+      ...pageArgs,
+      runId: t.arg.id({ required: true, description: 'The run, `run_…`.' }),
+      stepKey: t.arg.string({ description: 'Lines of this step only.' }),
+      level: t.arg({ type: LogLevel, description: 'Lines of this level or worse; default: all.' }),
+    },
+    resolve: async (_root, { runId, stepKey, level, ...args }, context) => {
+      const { runId: found } = await readRun(context, runId)
+      return listEvents(context, found, args, { kind: 'logs', stepKey, level })
+    },
+  }),
   deadLetters: t.field({
     type: DeadLetterConnection,
     description: 'Failed steps that nobody has run again or discarded, those of the newest runs first.',
@@ -185,9 +211,30 @@ builder.subscriptionFields((t) => ({
       after: t.arg.int({ description: 'Only events after this number; default: all, or those after `Last-Event-ID`.' }),
     },
     subscribe: (_root, { runId, after }, context) =>
-      watchRun(context, runId, Math.max(after ?? 0, context.lastEventId)),
+      watchRun(context, runId, Math.max(after ?? 0, Number(/^\d{1,15}$/.exec(context.lastEventId)?.[0] ?? 0))),
     resolve: (event, _args, context) => {
       context.event.id = event.seq
+      return event
+    },
+  }),
+  tenantEvents: t.field({
+    type: TenantEvent,
+    description:
+      'Events of all runs of the tenant as they come, those of one run in their order. Each carries its place, in `cursor` and in the `id:` line of the stream; a broken stream goes on after it.',
+    authScopes: { scope: 'runs:read' },
+    args: {
+      after: t.arg.string({
+        required: true,
+        description:
+          'Only events after this cursor; `now` for those to come, `0` for all. `Last-Event-ID` goes before it.',
+      }),
+      kinds: t.arg.stringList({
+        description: 'Only these types, or all that begin with `run` or `step`; default: all.',
+      }),
+    },
+    subscribe: (_root, { after, kinds }, context) => watchTenant(context, after, kinds),
+    resolve: (event, _args, context) => {
+      context.event.id = cursorOf(event)
       return event
     },
   }),

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import type { RunState } from '../../schema/states.ts'
+import { type LogLevel, logLevels, type RunState } from '../../schema/states.ts'
 import { rowsOf, type Tx } from '../../shared/db/db.ts'
 import { authOf, type Context, inTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
@@ -14,11 +14,6 @@ export type EventRow = {
   stepKey: string | null
   data: Record<string, unknown> | null
 }
-
-/** Levels of log lines, the least first. */
-export const logLevels = ['info', 'warn', 'error'] as const
-/** A level of log lines. */
-export type LogLevel = (typeof logLevels)[number]
 
 /** Which events of a run: all, or its log lines; of one step if it is named, of one level or worse. */
 export type EventFilter = {

@@ -1,9 +1,12 @@
+import { logLevels } from '../../schema/states.ts'
 import type { StepError, StepProgress } from '../../schema/tables/index.ts'
 import { builder } from '../graphql/builder.ts'
-import { QueueType, RunState, StepState, StepTrigger } from '../graphql/enums.ts'
+import { LogLevel, QueueType, RunState, StepState, StepTrigger } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { Pipeline } from '../pipelines/graphql.ts'
-import { eventMessage } from './event-message.ts'
+import { eventMessage, eventTypes } from './event-message.ts'
+import { percentOf } from './percent-of.ts'
+import { cursorOf, type TenantEventRow } from './watch-tenant.ts'
 import type { DeadLetterRow } from './dead-letters.ts'
 import type { RunPlan as RunPlanRow, RunPlanStep as RunPlanStepRow } from './plan-run.ts'
 import { type EventRow, listEvents } from './read-events.ts'
@@ -30,6 +33,12 @@ const Progress = builder.objectRef<StepProgress>('Progress').implement({
       nullable: true,
       description: 'What there is; null when it cannot be known.',
       resolve: (row) => row.total,
+    }),
+    percent: t.int({
+      nullable: true,
+      description:
+        'done of total in percent, rounded down: 100 when all is done; null when total is not known or too low.',
+      resolve: percentOf,
     }),
     unit: t.exposeString('unit', { description: 'rows, bytes or files.' }),
     note: t.string({ nullable: true, description: 'What it is doing.', resolve: (row) => row.note }),
@@ -184,12 +193,21 @@ export const RunEvent = builder.objectRef<EventRow>('RunEvent').implement({
     seq: t.exposeInt('seq', { description: 'Its number in the run, from 1 without gaps: resume after it.' }),
     at: t.field({ type: 'DateTime', description: 'When it happened.', resolve: (row) => row.at }),
     type: t.exposeString('type', {
-      description:
-        'What happened: run.queued, run.admitted, run.cancelling, run.retrying, run.succeeded, run.failed, run.cancelled, run.timed_out, step.ready, step.started, step.waiting, step.progress, step.log, step.retrying, step.released, step.succeeded, step.failed, step.skipped, step.cancelled or step.discarded.',
+      description: `What happened: ${eventTypes.slice(0, -1).join(', ')} or ${eventTypes.at(-1)}.`,
     }),
     stepKey: t.exposeString('stepKey', { nullable: true, description: 'The step, if it concerns one.' }),
     data: t.field({ type: 'JSON', nullable: true, description: 'Its figures.', resolve: (row) => row.data }),
     message: t.string({ description: 'The same in one sentence, for people.', resolve: eventMessage }),
+  }),
+})
+
+/** An event and its place among all of the tenant. */
+export const TenantEvent = builder.objectRef<TenantEventRow>('TenantEvent').implement({
+  description: 'Something that happened in one of the runs of a tenant.',
+  fields: (t) => ({
+    cursor: t.string({ description: 'Its place: resume after it.', resolve: cursorOf }),
+    runId: t.exposeID('runId', { description: 'The run.' }),
+    event: t.field({ type: RunEvent, description: 'What happened in it.', resolve: (row) => row }),
   }),
 })
 
@@ -199,7 +217,11 @@ const LogLine = builder.objectRef<EventRow>('LogLine').implement({
     seq: t.exposeInt('seq', { description: 'Its number among the events of the run.' }),
     at: t.field({ type: 'DateTime', description: 'When it was written.', resolve: (row) => row.at }),
     stepKey: t.exposeString('stepKey', { nullable: true, description: 'The step that wrote it.' }),
-    level: t.string({ description: 'info, warn or error.', resolve: ({ data }) => String(data?.['level'] ?? 'info') }),
+    level: t.field({
+      type: LogLevel,
+      description: 'Its level.',
+      resolve: ({ data }) => logLevels.find((level) => level === data?.['level']) ?? 'info',
+    }),
     message: t.string({ description: 'The line.', resolve: ({ data }) => String(data?.['message'] ?? '') }),
   }),
 })
@@ -208,7 +230,8 @@ const RunEventConnection = builder.connectionObject(
   { type: RunEvent, name: 'RunEventConnection', description: 'A page of events.' },
   { name: 'RunEventEdge', description: 'An event and its place in the list.' },
 )
-const LogLineConnection = builder.connectionObject(
+/** A page of log lines. */
+export const LogLineConnection = builder.connectionObject(
   { type: LogLine, name: 'LogLineConnection', description: 'A page of log lines.' },
   { name: 'LogLineEdge', description: 'A log line and its place in the list.' },
 )
@@ -299,8 +322,10 @@ export const PipelineRun = builder.objectRef<RunRow>('PipelineRun').implement({
       args: {
         ...pageArgs,
         stepKey: t.arg.string({ description: 'Lines of this step only.' }),
+        level: t.arg({ type: LogLevel, description: 'Lines of this level or worse; default: all.' }),
       },
-      resolve: (row, { stepKey, ...args }, context) => listEvents(context, row.runId, args, { kind: 'logs', stepKey }),
+      resolve: (row, { stepKey, level, ...args }, context) =>
+        listEvents(context, row.runId, args, { kind: 'logs', stepKey, level }),
     }),
   }),
 })
