@@ -13,7 +13,7 @@ import { type IdentityOptions, identityFor } from './auth/identity.ts'
 import { carriesBearer, isPublicDocument, publicBodyBytes } from './auth/public-document.ts'
 import { type Context, userIdOf, type Waits } from './context.ts'
 import { documentCache, documentRules } from './graphql/document-rules.ts'
-import { innermost, publicError, retryAfter } from './graphql/errors.ts'
+import { databaseFault, innermost, publicError, retryAfter } from './graphql/errors.ts'
 import { executionRules } from './graphql/execution-rules.ts'
 import { limits } from './graphql/limits.ts'
 import { schema } from './graphql/schema.ts'
@@ -116,6 +116,7 @@ export function createApp(options: AppOptions): App {
     const ports = { ...opened, db: inTimeOnly(opened.db, gone.signal) }
     const context: Context = {
       ports,
+      lastingDb: opened.db,
       requestId,
       auth: undefined,
       refusal: undefined,
@@ -200,7 +201,7 @@ export function createApp(options: AppOptions): App {
     if (error instanceof AppError) return refuse(error, requestId, rateHeaders(spending))
     ports.log.error('request.failed', { requestId, error: describeError(innermost(error)) })
     const unexpected = new AppError('INTERNAL', 'An unexpected error ended this request.', { cause: error })
-    return refuse(unexpected, requestId, rateHeaders(spending))
+    return refuse(databaseFault(error) ?? unexpected, requestId, rateHeaders(spending))
   }
 
   // Without a valid key or token nothing is told to strangers, not even whether a field exists, but what it takes to sign in.

@@ -1,5 +1,5 @@
 import type { Role, Scope } from '../schema/roles.ts'
-import { type Tx, withTenant } from '../shared/db/db.ts'
+import { type Db, type Tx, withTenant } from '../shared/db/db.ts'
 import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Identity } from './auth/identity.ts'
@@ -46,6 +46,8 @@ export type Waits = {
 /** What a resolver may use. One per request. */
 export type Context = {
   ports: Ports
+  /** The database without the limits of this request: for what serves other requests, too, and outlives this one. */
+  lastingDb: Db
   requestId: string
   /** Undefined when the request carries nothing valid; `refusal` then says why. */
   auth: Auth | undefined

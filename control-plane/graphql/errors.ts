@@ -1,4 +1,5 @@
 import { GraphQLError } from 'graphql'
+import { isDatabaseAway } from '../../shared/db/away.ts'
 import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
 import { describeError, type Log } from '../../shared/log.ts'
 import { liveSecrets } from '../../shared/redact.ts'
@@ -9,10 +10,10 @@ import { liveSecrets } from '../../shared/redact.ts'
  * there are no data beside it, gives the answer the HTTP status of its code.
  */
 export function publicError(error: unknown, requestId: string, log: Log, isWhole = false): GraphQLError {
-  const known = appErrorOf(error) ?? stoppedByDatabase(error)
+  const known = appErrorOf(error) ?? databaseFault(error)
   const documentFault = known ? undefined : faultOfDocument(error)
   const code: ErrorCode = known?.code ?? documentFault?.code ?? 'INTERNAL'
-  if (code === 'INTERNAL' || code === 'SECRET_UNREADABLE')
+  if (code === 'INTERNAL' || code === 'SECRET_UNREADABLE' || isDatabaseAway(known?.cause))
     log.error('request.failed', { requestId, error: describeError(innermost(error)) })
   const at = error instanceof GraphQLError ? error : undefined
   const message = known?.message ?? documentFault?.message ?? 'An unexpected error ended this request.'
@@ -42,11 +43,17 @@ export function retryAfter(error: AppError | undefined): Record<string, string> 
   return seconds === undefined ? {} : { 'retry-after': String(seconds) }
 }
 
-// 57014: the statement was stopped, here by the time limit that each transaction of the API sets.
-function stoppedByDatabase(error: unknown): AppError | undefined {
+/** What a driver's error means to a caller: the database took too long, or was away. Undefined for any other. */
+export function databaseFault(error: unknown): AppError | undefined {
   const cause = innermost(error)
-  if (!(cause instanceof Error) || !('code' in cause) || cause.code !== '57014') return undefined
-  return new AppError('TIMED_OUT', 'The database took too long for this.', { hint: 'Ask for less at once.', cause })
+  // The statement was stopped, here by the time limit that each transaction of the API sets.
+  if (cause instanceof Error && 'code' in cause && cause.code === '57014')
+    return new AppError('TIMED_OUT', 'The database took too long for this.', { hint: 'Ask for less at once.', cause })
+  if (!isDatabaseAway(cause)) return undefined
+  return new AppError('UNAVAILABLE', 'The database was away for a moment.', {
+    hint: 'Try again in a moment. Whether a change was made is not known: look first.',
+    cause,
+  })
 }
 
 /** The AppError inside what GraphQL wrapped around it. */

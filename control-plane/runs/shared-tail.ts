@@ -41,7 +41,7 @@ export async function* follow<Event, Place>(
   source: Source<Event, Place>,
   after: Place,
 ): AsyncGenerator<Event> {
-  const { clock, db } = context.ports
+  const { clock } = context.ports
   const until = clock.now().getTime() + context.waits.streamMs
   const auth = authOf(context)
   let seen = after
@@ -58,7 +58,7 @@ export async function* follow<Event, Place>(
       const left = until - clock.now().getTime()
       if (left <= 0) return
       if (seat) await seat.change(left, context.signal)
-      else seat = tailOf(context, db, source, seen).join(auth)
+      else seat = tailOf(context, source, seen).join(auth)
     }
   } finally {
     seat?.leave()
@@ -103,13 +103,17 @@ type Sitting = { auth: Auth; round: number; taken: number; refusal: unknown; wak
 // By database handle: a Node process has one, an edge request its own, which no other request may touch.
 const tails = new WeakMap<Db, Map<string, unknown>>()
 
-function tailOf<Event, Place>(context: Context, db: Db, source: Source<Event, Place>, from: Place): Tail<Event, Place> {
+function tailOf<Event, Place>(
+  { lastingDb: db, ports }: Context,
+  source: Source<Event, Place>,
+  from: Place,
+): Tail<Event, Place> {
   const known = tails.get(db) ?? new Map<string, unknown>()
   tails.set(db, known)
   // Sources of one name are made by one function: what the map holds under it is of their types.
   const found = known.get(source.name) as Tail<Event, Place> | undefined
   if (found) return found
-  const made = startTail(context.ports, source, from, () => known.delete(source.name))
+  const made = startTail({ ...ports, db }, source, from, () => known.delete(source.name))
   known.set(source.name, made)
   return made
 }
@@ -187,7 +191,8 @@ function startTail<Event, Place>(
         if (batch.isHeld) await Promise.race([hint, clock.sleep(held, over.signal)])
         else await hint
       } catch (error) {
-        if (!isSilent) log.warn('tail.failed', { name: source.name, error: describeError(error) })
+        if (!isSilent && !empty.signal.aborted)
+          log.warn('tail.failed', { name: source.name, error: describeError(error) })
         isSilent = true
         await clock.sleep(awayMs, empty.signal)
       } finally {

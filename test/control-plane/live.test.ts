@@ -167,6 +167,27 @@ test('a reader that fails is tried again, and its watchers miss nothing', async 
   expect(text).toContain('run.succeeded')
 })
 
+test('a request whose database is away is told to come again, before and in the middle of its answer', async () => {
+  const { db } = plane.ports
+  const away = Object.assign(new Error('gone'), { code: '57P01' })
+  for (const worksFor of [0, 1, 2, 3]) {
+    let left = worksFor
+    const broken = new Proxy(db, {
+      get(target, name) {
+        if (name === 'transaction' && --left < 0) return () => Promise.reject(new Error('wrapped', { cause: away }))
+        const value: unknown = Reflect.get(target, name)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+    const { errors, text } = await plane.query('{ runs { nodes { id steps { key } } } }', {
+      token: a.token,
+      app: plane.appWith({}, { db: broken }),
+    })
+    if (left >= 0) expect(errors).toEqual([])
+    else expect(errors[0]?.extensions.code, text).toBe('UNAVAILABLE')
+  }
+})
+
 test('a tenant’s stream shows its runs in one order, goes on after any event, and nothing of another tenant', async () => {
   const [mine, other] = [await newTenant(), await newTenant()]
   const live = listen(ofTenant, mine, { after: 'now' })
