@@ -148,7 +148,7 @@ const StartBackfillInput = builder.inputType('StartBackfillInput', {
     from: t.field({ type: 'Date', required: true, description: 'The first day.' }),
     to: t.field({ type: 'Date', required: true, description: 'The last day.' }),
     every: t.field({ type: BackfillStep, description: 'How far apart the slots are; default: DAY.' }),
-    scheduleId: t.id({ description: 'A schedule whose times, parameters and environment are taken.' }),
+    scheduleId: t.id({ description: 'A schedule, `sch_…`, whose times, parameters and environment are taken.' }),
     parameters: t.field({ type: 'JSON', description: 'What its runs are given, beside `date`.' }),
     environment: t.string({ description: 'The environment of the tenant whose values its runs take.' }),
     maxActive: t.int({ description: 'Runs that are unfinished at once, 1 to 50; default: 1.' }),

@@ -42,6 +42,9 @@ export type Estate = AsyncDisposable & {
 const file = (mark: string): string =>
   `pipeline_id: p\nvariables:\n  word: ${mark}_variable\nsteps:\n  - step_id: only\n    ps_type: file.delete\n    paths: ["${mark}_file_{word}"]\n`
 
+const triggers = (mark: string): string =>
+  `parameters: { file: { type: string } }\ntriggers:\n  - { on: file, path: ${mark}_in/a.csv }\n  - { on: pipeline, pipeline: ${mark}/orders/p1 }\n`
+
 /** Builds the estate on an embedded database; takes a few seconds. */
 export async function openEstate(): Promise<Estate> {
   const plane = await controlPlane()
@@ -154,7 +157,8 @@ async function furnish(plane: ControlPlane, app: App, house: House): Promise<voi
       variables: { word: `${mark}_value` },
       credentials: { other: `${mark}_credential_1` },
     })
-    await ask('savePipeline', 'SavePipelineInput', { path: `${mark}/orders/p${n}`, yaml: file(mark) })
+    const yaml = n === 3 ? file(mark) + triggers(mark) : file(mark)
+    await ask('savePipeline', 'SavePipelineInput', { path: `${mark}/orders/p${n}`, yaml })
     const { token } = await ask('createApiKey', 'CreateApiKeyInput', { name: `${mark}_key_${n}` }, 'token')
     house.secrets.push(token)
     await ask('runPipeline', 'RunPipelineInput', {
@@ -162,6 +166,18 @@ async function furnish(plane: ControlPlane, app: App, house: House): Promise<voi
       environment: `${mark}_env${n}`,
       idempotencyKey: `${mark}_once_${n}`,
     })
+    const trigger = { pipeline: `${mark}/orders/p${n}`, parameters: { word: `${mark}_given` } }
+    const { schedule } = await ask(
+      'upsertSchedule',
+      'UpsertScheduleInput',
+      { ...trigger, name: `${mark}_schedule${n}`, cron: '0 2 * * *' },
+      'schedule { id }',
+    )
+    await ask('triggerSchedule', 'TriggerScheduleInput', { id: schedule.id })
+    await ask('startBackfill', 'StartBackfillInput', { ...trigger, from: '2026-01-01', to: '2026-01-02' })
+    const hook = { ...trigger, name: `${mark}_hook${n}`, mapping: { word: `${mark}_place` } }
+    const { secret: signing } = await ask('createWebhook', 'CreateWebhookInput', hook, 'secret')
+    house.secrets.push(signing)
   }
   const worker = { id: `wrk_${mark}`, host: `${mark}.host.example`, pid: 1, queues: ['ingest'], tenants: [house.id] }
   const seen = JSON.stringify({ ...worker, capacity: 1, running: 0, draining: false, version: 'any' })
@@ -177,12 +193,33 @@ async function furnish(plane: ControlPlane, app: App, house: House): Promise<voi
     plane.ports.db,
     sql`update app.credential set status = 'failed', problem = ${problem}::jsonb where tenant_id = ${house.id}`,
   )
+  await troubleTriggers(plane, house)
   // Everything so far has failed, then one runs and one waits.
   while (await work(plane, house));
   const again = { pipeline: `${mark}/orders/p1` }
   await ask('runPipeline', 'RunPipelineInput', again)
   await work(plane, house, 'goes on')
   await ask('runPipeline', 'RunPipelineInput', again)
+}
+
+// What schedules, backfills and triggers leave when their runs are refused, beside those that start.
+async function troubleTriggers(plane: ControlPlane, { id, mark }: House): Promise<void> {
+  const problem = sql`${JSON.stringify({ code: 'CONFIG_INVALID', message: `${mark}_refused` })}::jsonb`
+  const run = sql`(select min(run_id) from app.pipeline_run where tenant_id = ${id})`
+  await tamper(
+    plane.ports.db,
+    ...['schedule', 'backfill', 'pipeline_trigger'].map(
+      (table) => sql`update ${sql.raw(`app.${table}`)} set problem = ${problem} where tenant_id = ${id}`,
+    ),
+    sql`update app.schedule_fire set problem = ${problem} where tenant_id = ${id}`,
+    sql`update app.backfill_slot set problem = ${problem}, run_id = ${run}, state = 'started' where tenant_id = ${id}`,
+    sql`insert into app.seen_file (tenant_id, trigger_id, name, size, modified_at, state, run_id, problem)
+        select tenant_id, id, ${`${mark}_seen.csv`}, 1, now(), 'started', ${run}, ${problem} from app.pipeline_trigger
+        where tenant_id = ${id} and kind = 'file'`,
+    sql`insert into app.run_follow_up (tenant_id, run_id, trigger_id, state, follower_run, problem)
+        select tenant_id, ${run}, id, 'started', ${run}, ${problem} from app.pipeline_trigger
+        where tenant_id = ${id} and kind = 'pipeline'`,
+  )
 }
 
 /** A worker takes a step, says something and fails, unless it goes on; false when there is none. */

@@ -197,6 +197,7 @@ function stringsIn(value: unknown): string[] {
 // Two successful changes differ in what they made …
 const made = (text: string): string =>
   text
+    .replaceAll(/whsec_[\w+/=]+/g, '<secret>')
     .replaceAll(/\b[a-z]{3}_[0-9a-zA-Z_-]{16,}(\.[\w-]+)?/g, '<id>')
     .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, '<moment>')
     .replaceAll(/\b[0-9a-f]{64}\b/g, '<hash>')

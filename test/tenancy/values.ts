@@ -48,6 +48,15 @@ const named: Record<string, Kind> = {
   'RunPipelineInput.environment': { finds: { field: 'Environment.name' } },
   'RunPipelineInput.idempotencyKey': { finds: { field: 'PipelineRun.idempotencyKey' } },
   'RunFilter.pipeline': { finds: { field: 'Pipeline.path' } },
+  'Query.schedules.pipeline': { finds: { field: 'Pipeline.path' } },
+  'UpsertScheduleInput.pipeline': { finds: { field: 'Pipeline.path' } },
+  'UpsertScheduleInput.name': { finds: { field: 'Schedule.name' } },
+  'UpsertScheduleInput.environment': { finds: { field: 'Environment.name' } },
+  'StartBackfillInput.pipeline': { finds: { field: 'Pipeline.path' } },
+  'StartBackfillInput.environment': { finds: { field: 'Environment.name' } },
+  'CreateWebhookInput.name': { finds: { field: 'Webhook.name' } },
+  'CreateWebhookInput.pipeline': { finds: { field: 'Pipeline.path' } },
+  'CreateWebhookInput.environment': { finds: { field: 'Environment.name' } },
   'AuditFilter.actor': { finds: { field: 'AuditEvent.actor' } },
   'AuditFilter.target': { finds: { field: 'AuditEvent.target' } },
   'AuditLink.hash': { finds: { field: 'AuditEvent.hash' } },
@@ -65,6 +74,9 @@ const prefixes: Record<string, string> = {
   crd_: 'Credential.id',
   ses_: 'Session.id',
   pip_: 'Pipeline.id',
+  sch_: 'Schedule.id',
+  bkf_: 'Backfill.id',
+  whk_: 'Webhook.id',
 }
 
 /** What a value at this place finds; undefined for numbers, moments and choices. Throws for an ID that nothing explains. */
@@ -238,10 +250,12 @@ const newNames = [
   'CreateUserInput.email',
   'SaveEnvironmentInput.name',
   'OnboardTenantInput.tenantId',
+  'UpsertScheduleInput.name',
+  'CreateWebhookInput.name',
 ]
 
 // Optional by type, and yet one of them is needed.
-const companions = ['QueueLimitsInput.maxRunning']
+const companions = ['QueueLimitsInput.maxRunning', 'UpsertScheduleInput.name', 'StartBackfillInput.pipeline']
 
 // Good values by coordinate, name or type, for what is needed beside the value in question.
 const words: Record<string, (estate: Estate) => unknown> = {
@@ -251,6 +265,20 @@ const words: Record<string, (estate: Estate) => unknown> = {
   'CreateCredentialInput.provider': () => 'sftp',
   'SaveEnvironmentInput.name': async (estate) => {
     await clearEnvironments(estate)
+    return estate.fresh()
+  },
+  'UpsertScheduleInput.cron': () => '0 2 * * *',
+  'UpsertScheduleInput.name': async (estate) => {
+    await clearTriggers(estate)
+    return estate.fresh()
+  },
+  'UpsertScheduleInput.expectedVersion': () => 0,
+  'StartBackfillInput.from': async (estate) => {
+    await clearTriggers(estate)
+    return '2026-01-01'
+  },
+  'CreateWebhookInput.name': async (estate) => {
+    await clearTriggers(estate)
     return estate.fresh()
   },
   'UpdateTenantSettingsInput.expectedVersion': ({ a, app }) => versionOf(app, a.admin),
@@ -308,6 +336,21 @@ const spares: Record<string, (estate: Estate, caller: Caller) => Promise<string>
     const input = `name: "${estate.fresh()}", provider: "sftp", secret: ${secret}`
     return (await made(estate, `createCredential(input: { ${input} }) { credential { name } }`)).credential.name
   },
+  'Schedule.id': async (estate) => {
+    await clearTriggers(estate)
+    const input = `pipeline: "${estate.a.mark}/orders/p1", name: "${estate.fresh()}", cron: "0 2 * * *"`
+    return (await made(estate, `upsertSchedule(input: { ${input} }) { schedule { id } }`)).schedule.id
+  },
+  'Backfill.id': async (estate) => {
+    await clearTriggers(estate)
+    const input = `pipeline: "${estate.a.mark}/orders/p1", from: "2026-01-01", to: "2026-01-02"`
+    return (await made(estate, `startBackfill(input: { ${input} }) { backfill { id } }`)).backfill.id
+  },
+  'Webhook.id': async (estate) => {
+    await clearTriggers(estate)
+    const input = `pipeline: "${estate.a.mark}/orders/p1", name: "${estate.fresh()}"`
+    return (await made(estate, `createWebhook(input: { ${input} }) { webhook { id } }`)).webhook.id
+  },
   'Environment.name': async (estate) => {
     await clearEnvironments(estate)
     return (await made(estate, `saveEnvironment(input: { name: "${estate.fresh()}" }) { environment { name } }`))
@@ -321,6 +364,18 @@ const clearEnvironments = ({ plane, a }: Estate): Promise<void> =>
     plane.ports.db,
     sql`delete from app.tenant_environment e where tenant_id = ${a.id} and name not like ${`${a.mark}%`}
         and name not in (select name from app.tenant_environment where tenant_id = ${a.id} order by created_at desc limit 5)`,
+  )
+
+// Neither has it any number of these.
+const clearTriggers = ({ plane, a }: Estate): Promise<void> =>
+  tamper(
+    plane.ports.db,
+    sql`update app.backfill set state = 'cancelled' where tenant_id = ${a.id} and parameters = '{}'
+        and id not in (select id from app.backfill where tenant_id = ${a.id} order by created_at desc limit 5)`,
+    sql`delete from app.webhook where tenant_id = ${a.id} and name not like ${`${a.mark}%`}
+        and id not in (select id from app.webhook where tenant_id = ${a.id} order by created_at desc limit 5)`,
+    sql`delete from app.schedule where tenant_id = ${a.id} and name not like ${`${a.mark}%`}
+        and id not in (select id from app.schedule where tenant_id = ${a.id} order by created_at desc limit 5)`,
   )
 
 async function made(estate: Estate, field: string): Promise<Loose> {
