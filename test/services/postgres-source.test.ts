@@ -2,6 +2,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import ingest from '../../workers/processors/db/ingest.ts'
 import postgres from '../../workers/sources/postgres.ts'
+import { rowCanary } from '../support/canary.ts'
 import { postgresLogin, startPostgres } from '../support/postgres.ts'
 import { tenant, type Tenant } from '../support/step-context.ts'
 
@@ -123,6 +124,23 @@ describe.skipIf('skipped' in server)(
       expect(failure).toMatchObject({ code })
       expect(String(failure.message)).not.toContain(postgresLogin.password)
       expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.raw.x_meta_tables`)).toEqual([{ n: 0 }])
+    })
+
+    test('a value of a row that the server quotes is not told', async () => {
+      await using t = await tenant()
+      const word = rowCanary('of-postgres')
+      const quoting = [
+        `SELECT id::int FROM (SELECT '${word}'::text AS id OFFSET 0) q`,
+        `SELECT 1 AS id, to_date(w, 'YYYY') AS d FROM (SELECT '${word}'::text AS w OFFSET 0) q`,
+        `SELECT xmlparse(document w)::text AS id FROM (SELECT '${word}'::text AS w OFFSET 0) q`,
+      ]
+      for (const query of quoting) {
+        const message: string = await load(t, query).then(
+          () => 'it went through',
+          (error) => error.message,
+        )
+        expect([query, message.startsWith('The server '), message.includes(word)]).toEqual([query, true, false])
+      }
     })
 
     test('a value that its type cannot hold here is named', async () => {

@@ -127,12 +127,13 @@ function checkSameColumns(expected: readonly string[], header: readonly string[]
 function readError(error: unknown, name: string): AppError {
   const cause = error instanceof AppError ? error.cause : error
   if (error instanceof AppError && error.code !== 'INTERNAL') return error
-  const text = scrubbed(cause)
-  if (/state machine reached an invalid state/.test(text))
+  if (/state machine reached an invalid state/.test(String(cause)))
     return new AppError('FILE_INVALID', `The file ${name} mixes line endings (LF and CR LF): use one of them.`, {
       cause,
     })
-  return new AppError('FILE_INVALID', `The file ${name} cannot be read as CSV: ${text.slice(0, 200)}`, { cause })
+  return new AppError('FILE_INVALID', `The file ${name} cannot be read as CSV: ${scrubbed(cause).slice(0, 200)}`, {
+    cause,
+  })
 }
 
 // The engine reads UTF-8 in place; other encodings become UTF-8 once, so that byte places mean the same everywhere.

@@ -25,13 +25,40 @@ export function resourceError(error: unknown): AppError | undefined {
   return undefined
 }
 
-/** An engine message that a tenant may read: one paragraph, no path of the machine, no more than 600 characters. */
+/**
+ * An engine message that a tenant may read and the metadata may keep: one paragraph, no path of the machine, no value of
+ * a row, no more than 600 characters.
+ */
 export function scrubbed(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error)
-  return text
+  const line = text
     .replace(/^Failed to \w+ statements?: /, '')
     .replace(/(^|[\s"'(=[,])\/(?:[^\s"'(),\]]*)/g, '$1<path>')
     .replace(/\s+/g, ' ')
     .trim()
-    .slice(0, 600)
+  return withoutValues(line).slice(0, 600)
+}
+
+// Errors of these kinds come from what a statement read and quote it. What is kept stands behind the value, where no value
+// can stand any more, or has a form that the engine gives: a type, a column, a place, and the statement itself.
+function withoutValues(text: string): string {
+  const kind = /^(?:Conversion|Invalid Input|Out of Range|Constraint|Invalid) Error/.exec(text)?.[0]
+  if (kind === undefined) return text
+  const json = /^Invalid Input Error: Malformed JSON in file "<path>", at \w+ \d+ in [\w/]+ \d+: [a-z ]+/.exec(
+    text,
+  )?.[0]
+  if (json !== undefined) return json
+  const at = text.lastIndexOf(' LINE ')
+  const head = at === -1 ? text : text.slice(0, at)
+  const place = /^ LINE \d+: /.test(text.slice(at)) ? ` ${text.slice(at + 1)}` : ''
+  const type = / to ([A-Z]\w*(?:\(\d+(?:, ?\d+)?\))?)(?: when casting from source column [^'"]+)?$/.exec(head)?.[1]
+  const column = / when casting from source column ([^'"]+)$/.exec(head)?.[1]
+  const row = /^[\w ]+: CSV Error on Line: (\d+)/.exec(text)?.[1]
+  return [
+    `${kind}: a value does not fit`,
+    type === undefined ? '' : ` the type ${type}`,
+    column === undefined ? '' : `, in column ${column}`,
+    row === undefined ? '' : `, on line ${row}`,
+    `.${place}`,
+  ].join('')
 }

@@ -20,6 +20,10 @@ const queryReasons = new Set([
   'bytesBilledLimitExceeded',
 ])
 
+// Of a value that the query read, and quoting it: "Bad int64 value: abc", "Could not cast literal …", "Invalid date: '…'".
+const ofValue =
+  /\b(bad \w+ value|invalid (?:\w+ value|date|time|datetime|timestamp)|(?:could not|cannot|failed to) (?:cast|parse|convert))\b[\s\S]*$/i
+
 /** True for an answer that means: not now. Google says some of them with status 403. */
 export function isPassing(reply: HttpReply): boolean {
   return passingStatuses.has(reply.status) || (reply.status === 403 && hurried.has(read(reply).reason))
@@ -39,7 +43,8 @@ export function bigqueryError(reply: HttpReply, secrets: readonly string[]): App
   const context = { status: reply.status, reason: reason.slice(0, 100) }
   if (hurried.has(reason) || reason === 'quotaExceeded' || reply.status === 429)
     return new AppError('SOURCE_FAILED', 'BigQuery takes no more of this project for now.', { context, retry: 'later' })
-  if (queryReasons.has(reason)) return new AppError('SQL_INVALID', `BigQuery says: ${says}`, { context })
+  if (queryReasons.has(reason))
+    return new AppError('SQL_INVALID', `BigQuery says: ${says.replace(ofValue, '$1 …')}`, { context })
   if (reply.status === 401 || reply.status === 403)
     return new AppError('CREDENTIAL_REJECTED', 'BigQuery refused this service account.', {
       context,

@@ -91,13 +91,11 @@ function valueError(error: unknown): unknown {
   const found = /converting column "([^"]+)"\. Could not convert string "([^"]*)" to '([^']+)'/.exec(text)
   if (!found) return error
   const [, column, value = '', type] = found
-  return new AppError(
-    'SOURCE_FAILED',
-    `The column ${column} holds ${JSON.stringify(value.slice(0, 80))}, which is no ${type}.`,
-    {
-      retry: 'never',
-      hint: 'Cast the column in the query, for example to text.',
-      cause,
-    },
-  )
+  // What stands in a row stays out of messages; these words are nobody's.
+  const shown = /^[+-]?(?:nan|inf|infinity)$/i.test(value) ? `${JSON.stringify(value)},` : 'a value'
+  return new AppError('SOURCE_FAILED', `The column ${column} holds ${shown} which is no ${type}.`, {
+    retry: 'never',
+    hint: 'Cast the column in the query, for example to text.',
+    cause,
+  })
 }

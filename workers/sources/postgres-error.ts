@@ -3,7 +3,8 @@ import { abortedError } from '../aborted.ts'
 
 /**
  * What a PostgreSQL server or the way to it did wrong, as an error that a tenant can act on. The server's own text is
- * shown only for faults of the query, cut to 300 characters: it comes from outside.
+ * shown where it speaks of the query or of itself, cut to 300 characters: it comes from outside. Where it speaks of rows
+ * their values are left out.
  */
 export function postgresError(error: unknown, signal: AbortSignal, at: { isConnecting?: boolean } = {}): AppError {
   if (signal.aborted) return abortedError(signal)
@@ -16,11 +17,23 @@ export function postgresError(error: unknown, signal: AbortSignal, at: { isConne
     return new AppError('CREDENTIAL_REJECTED', 'The server refused this user or password.', { cause })
   if (state === '3D000') return new AppError('CREDENTIAL_REJECTED', 'The server has no such database.', { cause })
   if (state === '25006') return new AppError('SQL_NOT_ALLOWED', 'The query writes; a source is only read.', { cause })
-  if (/^(42|22|0A|26)/.test(state)) return new AppError('SQL_INVALID', `The server says: ${says}`, { cause })
+  if (state.startsWith('22'))
+    return new AppError('SQL_INVALID', `The server says: ${says.replace(/"[\s\S]*"|: [\s\S]*$/, '…')}`, { cause })
+  if (/^(42|0A|26)/.test(state)) return new AppError('SQL_INVALID', `The server says: ${says}`, { cause })
   if (state === '57014') return new AppError('SOURCE_FAILED', 'The server ended the query.', { cause })
   const code: ErrorCode = at.isConnecting ? 'CONNECTION_FAILED' : 'SOURCE_FAILED'
-  return new AppError(code, `The server says: ${says} (${state})`, { cause })
+  return new AppError(
+    code,
+    ofItself.test(state) ? `The server says: ${says} (${state})` : `The server failed (${state}).`,
+    {
+      cause,
+    },
+  )
 }
+
+// Classes of what a server says of itself: connections, transactions, locks, resources, operators. Others may quote rows, as
+// exceptions that a function of its database raises.
+const ofItself = /^(08|25|40|53|54|55|57|58)/
 
 function connectionError(error: unknown, isConnecting: boolean): AppError {
   const cause = error

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import bqEtl from '../../../../workers/processors/gcp/bq_etl.ts'
 import bigquery from '../../../../workers/sources/bigquery.ts'
 import { fakeBigQuery, type FakeBigQuery, type Result } from '../../../fakes/bigquery/server.ts'
+import { rowCanary } from '../../../support/canary.ts'
 import { type Given, tenant, type Tenant } from '../../../support/step-context.ts'
 
 const query = "SELECT * FROM {source_table} WHERE date='{date}'"
@@ -319,6 +320,16 @@ test.each([
   expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.raw.x_meta_tables`)).toEqual([{ n: 0 }])
 })
 
+test('a value of a row that BigQuery quotes is not told', async () => {
+  await using server = await fakeBigQuery()
+  await using t = await tenant()
+  for (const says of ['Bad int64 value: ', "Could not cast literal '", 'Query error: Invalid date: ']) {
+    server.fail('query', { status: 400, reason: 'invalidQuery', message: `${says}${rowCanary('of-bigquery')}` })
+    const { code, message } = await failureOf(load(t, server))
+    expect([says, code, message.includes(rowCanary('of-bigquery'))]).toEqual([says, 'SQL_INVALID', false])
+  }
+})
+
 test('credentials that are wrong are refused by what is wrong with them', async () => {
   await using server = await fakeBigQuery()
   await using other = await fakeBigQuery()
@@ -384,7 +395,7 @@ test('what is no SELECT, repeats a name or comes in another form is refused', as
     expect(await failureOf(load(t, server))).toMatchObject({ code: 'SOURCE_FAILED' })
   }
   server.result({ fields: [n], rows: [['many']] })
-  expect((await failureOf(load(t, server))).message).toContain('The column n holds "many"')
+  expect((await failureOf(load(t, server))).message).toContain('The column n holds a value which is no BIGINT')
 })
 
 test('an abort ends the step at once and cancels the job that runs', async () => {
