@@ -5,6 +5,7 @@ import { openNeon } from '../shared/db/neon.ts'
 import { readEnv } from '../shared/env.ts'
 import { jsonLog } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { fireDue } from '../shared/schedules/fire-due.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
@@ -32,11 +33,12 @@ export default {
     return houseOf(variables).app.fetch(request, waitUntil ? { waitUntil, address } : { address })
   },
 
-  /** Housekeeping of the run ledger: lost leases, deadlines, missed wake-ups. Safe at any rate. */
+  /** Housekeeping of the run ledger (lost leases, deadlines, missed wake-ups) and what is due to start. Safe at any rate. */
   async scheduled(_event: unknown, variables?: Variables): Promise<void> {
     const { ports, close } = houseOf(variables).open()
     try {
       await withLedger(ports.db, 'api', (tx) => tx.execute(sql`select app.tick(100)`))
+      await fireDue(ports, 'api')
     } finally {
       await close()
     }

@@ -408,11 +408,11 @@ describe('a schedule by the API', () => {
     expect(await schedulesOf(a)).toEqual([])
   })
 
-  test('fires a template that the tenant never ran, from the worker’s side', async () => {
+  test.for(['worker', 'api'] as const)('fires a template that the tenant never ran, by the %s', async (side) => {
     const a = await plane.tenant()
     await mutate(a, 'upsertSchedule', { pipeline: 'demo/places/daily', cron: '* * * * *' })
     await outage(a, '0 minutes')
-    await fireAll()
+    await fireDue(plane.ports, side)
     expect(await firesOf(a)).toContain('STARTED')
   })
 
