@@ -184,7 +184,6 @@ function problemDescriptions(code: ProblemCode): string {
     UNKNOWN_VARIABLE: 'A placeholder that nothing defines.',
     SQL_INTERPOLATION: 'A placeholder in SQL that could only be pasted as text.',
     SECRET_LITERAL: 'A secret stands in the file: make it a credential.',
-    NOT_IN_FORCE: 'A part of the file that this version reads and does not act on.',
   }
   return texts[code]
 }

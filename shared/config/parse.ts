@@ -38,7 +38,6 @@ export function parsePipeline(
     ...checkTriggers(pipeline, options.scheduleMinutesMin ?? 1, report),
     ...checkPlaceholders(pipeline, options.catalog ?? builtCatalog, report),
     ...secretWarnings(pipeline, report),
-    ...inertWarnings(pipeline, report),
   )
   return problems.some((problem) => problem.severity === 'error')
     ? { problems: inOrder(problems) }
@@ -119,13 +118,6 @@ function checkNames(pipeline: Pipeline, report: Reporter): Problem[] {
     return fault ? [report.at(['parameters', name, 'default'], 'BAD_VALUE', `default: ${fault}`)] : []
   })
   return [...taken, ...defaults]
-}
-
-// What the format knows and no part of this version acts on; silence would pass for a promise.
-function inertWarnings(pipeline: Pipeline, report: Reporter): Problem[] {
-  if (pipeline.concurrency === undefined) return []
-  const message = '"concurrency" is checked and has no effect: this version does not hold the runs of a group apart'
-  return [report.at(['concurrency'], 'NOT_IN_FORCE', message, { severity: 'warning', atKey: true })]
 }
 
 let known: JsonSchema | undefined

@@ -17,7 +17,6 @@ export const problemCodes = [
   'UNKNOWN_VARIABLE',
   'SQL_INTERPOLATION',
   'SECRET_LITERAL',
-  'NOT_IN_FORCE',
 ] as const
 /** A code of the closed list. */
 export type ProblemCode = (typeof problemCodes)[number]
