@@ -108,5 +108,5 @@ test('no side of the product reads who has which tenant', async () => {
   for (const side of ['api', 'worker'] as const)
     await expect(
       withLedger(database.db, side, (tx) => tx.execute(sql`select * from app.tenant_home`)),
-    ).rejects.toThrow()
+    ).rejects.toMatchObject({ cause: { code: '42501' } })
 })
