@@ -1,18 +1,19 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { leave } from '../support/keep.ts'
 
 const main = fileURLToPath(new URL('../../standalone/main.ts', import.meta.url))
 let dataDir = ''
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'first-start-'))
 })
-afterAll(() => rm(dataDir, { recursive: true, force: true }))
+afterAll(() => leave(dataDir))
 
 const environment = (): NodeJS.ProcessEnv => ({
   ...process.env,

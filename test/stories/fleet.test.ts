@@ -1,9 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { graphqlClient } from '../../standalone/client.ts'
 import { startWorker, type Worker } from '../../workers/worker.ts'
+import { leave } from '../support/keep.ts'
 import type { Loose } from '../support/control-plane.ts'
 import { until } from '../support/control-plane.ts'
 import { type TestTenant, world } from '../support/world.ts'
@@ -132,6 +133,6 @@ test('a worker of one tenant and one queue takes nothing else, is seen while it 
     expect(await status(mine)).toMatchObject({ workers: { count: 0 } })
   } finally {
     await own?.stop(0)
-    await rm(dataDir, { recursive: true, force: true })
+    await leave(dataDir)
   }
 })

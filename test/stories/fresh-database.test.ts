@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sql } from 'drizzle-orm'
@@ -11,6 +11,7 @@ import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { serveHttp } from '../../standalone/http-server.ts'
 import { openPorts } from '../../standalone/ports.ts'
 import { startWorker } from '../../workers/worker.ts'
+import { leave } from '../support/keep.ts'
 import { type Loose, until } from '../support/control-plane.ts'
 import { onboard, openTenant } from '../support/world.ts'
 
@@ -90,6 +91,6 @@ test('a worker that starts first on a fresh database needs nobody’s token, and
     await server.stop()
     await worker.stop(0)
     await opened.close()
-    await rm(dataDir, { recursive: true, force: true })
+    await leave(dataDir)
   }
 })

@@ -1,7 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { leave } from '../support/keep.ts'
 import { onboard, openTenant, spawnHouse } from '../support/world.ts'
 
 const pipeline = `
@@ -31,6 +32,6 @@ test('Ctrl-C lets a running step end, and the process exits 0', async () => {
     expect(await after.rows('SELECT count(*) AS loads FROM worked')).toEqual([{ loads: 1 }])
   } finally {
     await house.kill()
-    await rm(dataDir, { recursive: true, force: true })
+    await leave(dataDir)
   }
 })

@@ -1,8 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { readZip } from '../../workers/delivery/zip.ts'
+import { leave } from '../support/keep.ts'
 import { hostileSftp, type TestSftp } from '../support/hostile-sftp.ts'
 import { onboard, openTenant, spawnHouse } from '../support/world.ts'
 
@@ -78,7 +79,7 @@ test('a process killed in each step of a pipeline finishes after a restart with 
     }
   } finally {
     await house.kill()
-    await rm(dataDir, { recursive: true, force: true })
+    await leave(dataDir)
   }
 })
 

@@ -18,8 +18,10 @@ import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { signingKeys } from '../../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../../shared/waking/hub.ts'
-import { inProcessWaker } from '../../shared/waking/waker.ts'
+import { inProcessWaker, type Waker } from '../../shared/waking/waker.ts'
 import { openPglite } from '../../standalone/pglite.ts'
+import { keepDatabase } from './database.ts'
+import { keepLine } from './keep.ts'
 
 /** An answer of the API as a test looks at it. */
 export type Answer = {
@@ -85,7 +87,7 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
     db,
     secrets: secretBox(keys),
     signing: signingKeys(keys),
-    waker: inProcessWaker(),
+    waker: keptWaker(inProcessWaker()),
     hub: inProcessHub(),
     clock: systemClock,
     log: { info: log, warn: log, error: log },
@@ -165,6 +167,7 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
     async query(document, { token, variables = {}, app: other = app, headers = {}, address } = {}) {
       const response = await other.fetch(post(document, variables, token, headers), { address })
       const text = await response.text()
+      keepLine('answers', text)
       const body: Loose = text.startsWith('{') ? JSON.parse(text) : {}
       return { status: response.status, data: body.data, errors: body.errors ?? [], text, headers: response.headers }
     },
@@ -180,13 +183,27 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
           const line = (name: string): string | undefined => new RegExp(`^${name}: ?(.*)$`, 'm').exec(frame)?.[1]
           const event = line('event')
           const data = line('data')
+          keepLine('answers', frame)
           if (event !== undefined) yield { id: line('id'), event, data: data ? JSON.parse(data) : undefined }
         }
       }
     },
-    [Symbol.asyncDispose]: close,
+    async [Symbol.asyncDispose]() {
+      for (const line of logged) keepLine('logs', line)
+      await keepDatabase(db)
+      await close()
+    },
   }
 }
+
+// What goes through the queue, as it goes.
+const keptWaker = (waker: Waker): Waker => ({
+  listen: waker.listen,
+  wake(target) {
+    keepLine('wakes', JSON.stringify(target))
+    return waker.wake(target)
+  },
+})
 
 // The cost of a password is proven where it is the matter.
 const cheapCost = { ln: 4, r: 1, p: 1 }

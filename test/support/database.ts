@@ -7,10 +7,13 @@ import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { openPglite } from '../../standalone/pglite.ts'
+import { finds } from '../canaries/needles.ts'
+import { isSwept, keepBytes } from './keep.ts'
 
 /** A migrated database in memory, for one test file. */
-export function memoryDatabase(): Promise<{ db: Db; close(): Promise<void> }> {
-  return openPglite(undefined, migrationsFolder)
+export async function memoryDatabase(): Promise<{ db: Db; close(): Promise<void> }> {
+  const { db, close } = await openPglite(undefined, migrationsFolder)
+  return { db, close: () => keepDatabase(db).then(close) }
 }
 
 /** An active tenant with queues, limits and one pipeline, written as onboarding would leave it. */
@@ -97,6 +100,23 @@ export async function dumpOf(db: Db): Promise<string> {
   }
   return texts.join('\n')
 }
+
+/**
+ * Keeps a database for a sweep, if there is one, before it is closed: every row as text and, where that holds more than the
+ * rows do, the bytes of its files, with what was deleted and the log of what was written.
+ */
+export async function keepDatabase(db: Db): Promise<void> {
+  if (!isSwept) return
+  await keepBytes('databases', 'txt', Buffer.from(await dumpOf(db)))
+  const client: unknown = '$client' in db ? db.$client : undefined
+  if (!isEmbedded(client)) return
+  const bytes = Buffer.from(await (await client.dumpDataDir('none')).arrayBuffer())
+  if (finds(bytes).length > 0) await keepBytes('databases', 'tar', bytes)
+}
+
+type Embedded = { dumpDataDir(compression: 'none'): Promise<Blob> }
+const isEmbedded = (client: unknown): client is Embedded =>
+  typeof client === 'object' && client !== null && 'dumpDataDir' in client
 
 /** Works as a superuser of the database, whom no grant, policy, trigger or key stops. */
 export const tamper = (db: Db, ...statements: SQL[]): Promise<void> =>

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Connection } from 'ssh2'
 import { plainFiles, type SftpFiles, SftpStatus } from '../../standalone/sftp-files.ts'
 import { makeHostKey, startSftpServer } from '../../standalone/sftp-server.ts'
+import { secretCanary } from './canary.ts'
 
 /** How a server misbehaves; every byte position counts from the start of the file. Nothing given: it behaves. */
 export type Hostility = {
@@ -45,6 +46,9 @@ export type TestSftp = AsyncDisposable & {
 }
 
 const hostKey = makeHostKey()
+
+/** The password of every such server. */
+export const sftpPassword = secretCanary('of-a-server')
 
 /** Starts a server over a fresh folder that misbehaves as told; `await using` stops it. */
 export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
@@ -98,7 +102,7 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
   const server = await startSftpServer({
     root,
     username: 'guru',
-    password: 'correct horse',
+    password: sftpPassword,
     hostKey,
     files,
     posixRename: how.posixRename,
@@ -116,7 +120,7 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
       host: '127.0.0.1',
       port: server.port,
       username: 'guru',
-      password: 'correct horse',
+      password: sftpPassword,
       hostKey: server.hostKeyFingerprint,
     },
     names: async () => (await readdir(root)).sort(),

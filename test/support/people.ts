@@ -3,10 +3,11 @@ import type { App } from '../../control-plane/app.ts'
 import { linkSeed, linkToken } from '../../shared/auth/account-link.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { rowsOf } from '../../shared/db/db.ts'
+import { secretCanary } from './canary.ts'
 import type { Answer, ControlPlane, Loose } from './control-plane.ts'
 
 /** A password that is good enough. */
-export const goodPassword = 'correct horse battery'
+export const goodPassword = secretCanary('of a person')
 
 /** A person who has signed up by an invitation, through the API. */
 export type SignedUp = { tenantId: string; userId: string; email: string; password: string }

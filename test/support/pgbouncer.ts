@@ -40,7 +40,13 @@ export async function startPgbouncer(url: string): Promise<StartedPgbouncer> {
       '',
     ].join('\n'),
   )
-  if (as.length > 0) for (const [path, mode] of [[folder, 0o755], [users, 0o644], [settings, 0o644]] as const) await chmod(path, mode)
+  if (as.length > 0)
+    for (const [path, mode] of [
+      [folder, 0o755],
+      [users, 0o644],
+      [settings, 0o644],
+    ] as const)
+      await chmod(path, mode)
   const command = [...as, program, settings]
   const pooler = spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore' })
   const ended = new Promise<void>((resolve) => pooler.once('exit', () => resolve()))

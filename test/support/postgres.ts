@@ -4,6 +4,8 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
+import { secretCanary } from './canary.ts'
+import { isSwept, keepBytes } from './keep.ts'
 
 const run = promisify(execFile)
 
@@ -12,14 +14,14 @@ export type StartedPostgres =
   | {
       url: string
       port: number
-      /** Ends it at once, as a crash does, and starts it anew; resolves when it answers. */
-      restart(): Promise<void>
+      /** Ends it at once, as a crash does, and starts it anew after `meanwhile`; resolves when it answers. */
+      restart(meanwhile?: () => Promise<void>): Promise<void>
       stop(): Promise<void>
     }
   | { skipped: string }
 
 /** The user, password and database of the started server; the user is its superuser. */
-export const postgresLogin = { user: 'tester', password: 'pg-test-password', database: 'postgres' } as const
+export const postgresLogin = { user: 'tester', password: secretCanary('of-postgres'), database: 'postgres' } as const
 
 /**
  * Starts a PostgreSQL server with a fresh cluster on a free port of 127.0.0.1, without a socket and without fsync.
@@ -56,6 +58,7 @@ export async function startPostgres(): Promise<StartedPostgres> {
     await ended
   }
   const stop = async (): Promise<void> => {
+    if (isSwept && server.exitCode === null) await keepDump(join(bin, 'pg_dumpall'), url)
     await crash()
     await rm(folder, { recursive: true, force: true })
   }
@@ -65,8 +68,9 @@ export async function startPostgres(): Promise<StartedPostgres> {
     await stop()
     throw error
   }
-  const restart = async (): Promise<void> => {
+  const restart = async (meanwhile?: () => Promise<void>): Promise<void> => {
     await crash()
+    await meanwhile?.()
     ;({ server, ended } = start())
     await untilAnswers(url, () => server.exitCode === null)
   }
@@ -81,6 +85,11 @@ export async function ownedDatabase(url: string): Promise<string> {
   await client.query('create database house owner house')
   await client.end()
   return Object.assign(new URL(url), { username: 'house', password: 'house-password', pathname: '/house' }).href
+}
+
+async function keepDump(program: string, url: string): Promise<void> {
+  const { stdout } = await run(program, ['--dbname', url], { encoding: 'buffer', maxBuffer: 2 ** 30 })
+  await keepBytes('databases', 'sql', stdout)
 }
 
 async function findBinaries(): Promise<string | undefined> {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url'
 import { type Client, graphqlClient } from '../../standalone/client.ts'
 import type { openPorts } from '../../standalone/ports.ts'
 import { type Standalone, startStandalone } from '../../standalone/start.ts'
+import { keepDatabase } from './database.ts'
 import type { TestSftp } from './hostile-sftp.ts'
+import { keepLine, leave } from './keep.ts'
 
 // oxlint-disable-next-line typescript/no-explicit-any -- tests look into answers whose documents stand beside them
 type Loose = any
@@ -76,8 +78,9 @@ export async function world(
     house,
     tenant: (id) => onboard(house, id),
     async [Symbol.asyncDispose]() {
+      await keepDatabase(house.ports.db)
       await house.stop(0)
-      await rm(dataDir, { recursive: true, force: true })
+      await leave(dataDir)
     },
   }
 }
@@ -149,6 +152,7 @@ export function openTenant(house: House, id: string, token: string): TestTenant 
   const folder = join(house.dataDir, 'tenants', id, 'files')
   const ask = async (document: string, variables: Record<string, unknown>): Promise<Loose> => {
     const data: Loose = await client.request(document, variables)
+    keepLine('answers', JSON.stringify(data))
     const [error] = data.result?.errors ?? []
     if (error) throw new Error(`${error.code}: ${error.message}`)
     return data.result
@@ -255,6 +259,7 @@ async function untilEvent(
   for (;;) {
     for await (const data of client.subscribe(watchQuery, { runId, after })) {
       const event: Loose = data['runEvents']
+      keepLine('answers', JSON.stringify(event))
       after = event.seq
       if (fits(event)) return event
     }

@@ -241,7 +241,7 @@ export function likeness(value: string): string {
     .slice(kept.length)
     .replaceAll(/[a-z]|[A-Z]|\d/g, (one) => any(/\d/.test(one) ? '123456789' : /[a-z]/.test(one) ? 'abcdef' : 'ABCDEF'))
   // A short one may come out as it went in.
-  return rest === value.slice(kept.length) && rest !== '' ? likeness(value) : kept + rest
+  return rest === value.slice(kept.length) && /[a-zA-Z0-9]/.test(rest) ? likeness(value) : kept + rest
 }
 
 // Places where a new name is what the field needs.

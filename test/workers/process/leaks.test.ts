@@ -10,7 +10,7 @@ import { describeError } from '../../../shared/log.ts'
 import type { Job } from '../../../workers/process/messages.ts'
 import { type ProcessPool, processPool } from '../../../workers/process/pool.ts'
 import { spawnTenantProcess } from '../../../workers/process/spawn.ts'
-import { hostileSftp } from '../../support/hostile-sftp.ts'
+import { hostileSftp, sftpPassword } from '../../support/hostile-sftp.ts'
 
 const password = 'hunter2-but-longer'
 let folder = ''
@@ -106,7 +106,7 @@ test('a PostgreSQL server that repeats the password gets it into no answer, erro
 })
 
 test('nor does an SFTP server that repeats it', async () => {
-  await using far = await hostileSftp({ failAt: { byte: 0, message: 'correct horse may not write' } })
+  await using far = await hostileSftp({ failAt: { byte: 0, message: `${sftpPassword} may not write` } })
   const files = join(folder, 'files')
   await mkdir(files, { recursive: true })
   await writeFile(join(files, 'a.csv'), 'a\n1\n')
@@ -123,7 +123,7 @@ test('nor does an SFTP server that repeats it', async () => {
     ),
   )
   expect(text).toContain('DELIVERY_FAILED')
-  expect(text).not.toContain('correct horse')
+  expect(text).not.toContain(sftpPassword)
 })
 
 test('a process that dies of an exception with the secret in its text says it to nobody', async () => {
