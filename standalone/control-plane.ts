@@ -76,10 +76,7 @@ async function main(args: string[]): Promise<void> {
     ],
   }
   const app = createApp({
-    ports: async () => {
-      if (!isUp) throw new AppError('UNAVAILABLE', 'The control plane waits for its database.')
-      return { ports }
-    },
+    ports: async () => ({ ports }),
     development: false,
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
@@ -90,12 +87,15 @@ async function main(args: string[]): Promise<void> {
     usualPort: usualHealthPort,
     log,
   })
-  // Whoever spreads requests over several control planes asks here; metrics are on the operators' port alone.
   const withReadiness: Parameters<typeof serveHttp>[0] = {
     async fetch(request, host) {
-      if (new URL(request.url).pathname !== '/readyz') return app.fetch(request, host)
-      const { status } = await readiness(health)
-      return Response.json({ ready: status === 200 }, { status })
+      const { pathname } = new URL(request.url)
+      // Whoever spreads requests over several control planes asks here; metrics are on the operators' port alone.
+      if (pathname === '/readyz') {
+        const { status } = await readiness(health)
+        return Response.json({ ready: status === 200 }, { status })
+      }
+      return isUp || pathname === '/healthz' ? app.fetch(request, host) : notYet()
     },
   }
   server = await serveHttp(withReadiness, { host: env.HOST, port: env.PORT, log })
@@ -132,3 +132,8 @@ const ownMetrics = (streams: number, isListening: boolean): Metric[] => [
     values: { '': isListening ? 1 : 0 },
   },
 ]
+
+function notYet(): Response {
+  const { code, hint, message, status } = new AppError('UNAVAILABLE', 'The control plane waits for its database.')
+  return Response.json({ errors: [{ message, extensions: { code, hint } }] }, { status })
+}
