@@ -287,6 +287,7 @@ describe.skipIf(left !== undefined)(`the self-hosted mode${left === undefined ? 
     })()
     await until('the stream has begun', () => seqs.length > 0)
     const all = [plane, ...workers]
+    let alive: number[] = []
     if ('restart' in postgres)
       await postgres.restart(async () => {
         await until('nobody is ready', async () => !(await Promise.all(all.map(isReady))).some(Boolean))
@@ -294,8 +295,9 @@ describe.skipIf(left !== undefined)(`the self-hosted mode${left === undefined ? 
           const failed = workers.map((one) => figure(one, 'worker_heartbeats_failed_total'))
           return (await Promise.all(failed)).some((one) => one > 0)
         })
-        for (const one of all) expect((await one.ask('/healthz')).status).toBe(200)
+        alive = (await Promise.all(all.map((one) => one.ask('/healthz')))).map(({ status }) => status)
       })
+    expect(alive).toEqual(all.map(() => 200))
     await until('all are ready again', async () => (await Promise.all(all.map(isReady))).every(Boolean))
     await watching
     expect(seqs).toEqual(seqs.map((_, index) => index + 1))
