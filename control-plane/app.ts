@@ -127,6 +127,7 @@ export function createApp(options: AppOptions): App {
       event: { id: undefined },
       loaders: new Map(),
       asked: undefined,
+      idempotency: { key: request.headers.get('idempotency-key') ?? undefined, isReplay: false },
       spending: { cost: 0, points: 0, standing: undefined },
       stop: (reason) => gone.abort(reason),
       signal: AbortSignal.any([gone.signal, request.signal]),
@@ -276,7 +277,7 @@ const parsedRequests: Plugin<Context, Context> = {
 // The last word on every result: errors become public ones, and an event carries its number.
 const publicResults: Plugin<Context, Context> = {
   onResultProcess({ result, setResult, serverContext }) {
-    const { requestId, ports, spending } = serverContext
+    const { requestId, ports, spending, idempotency } = serverContext
     const published = <R extends object>(one: R): R => {
       const errors: unknown[] | undefined = 'errors' in one && Array.isArray(one.errors) ? one.errors : undefined
       if (errors) noteDenials(serverContext, errors)
@@ -286,7 +287,9 @@ const publicResults: Plugin<Context, Context> = {
         ...one,
         ...(errors ? { errors: errors.map((error) => publicError(error, requestId, ports.log, isWhole)) } : {}),
         extensions:
-          serverContext.event.id === undefined ? { cost: { cost, points } } : { eventId: serverContext.event.id },
+          serverContext.event.id === undefined
+            ? { cost: { cost, points }, ...(idempotency.isReplay ? { idempotentReplay: true } : {}) }
+            : { eventId: serverContext.event.id },
         stringify: writeJson,
       }
     }

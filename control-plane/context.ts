@@ -64,6 +64,8 @@ export type Context = {
   loaders: Map<string, BatchLoader<string, unknown>>
   /** What the request asks for; undefined where that is not GraphQL. */
   asked: Params | undefined
+  /** The key by which the mutation of this request has its effect once, and whether this is a repeat of it. */
+  idempotency: { key: string | undefined; isReplay: boolean }
   /** What the request costs, and how the limits stand. */
   spending: Spending
   /** Aborts when the client is gone, and with TIMED_OUT as its reason when the request has taken too long. */

@@ -38,6 +38,7 @@ export default {
     const { ports, close } = houseOf(variables).open()
     try {
       await withLedger(ports.db, 'api', (tx) => tx.execute(sql`select app.tick(100)`))
+      await withLedger(ports.db, 'api', (tx) => tx.execute(sql`select app.sweep_requests(1000)`))
       await fireDue(ports, 'api')
     } finally {
       await close()

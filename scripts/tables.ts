@@ -19,6 +19,7 @@ const crossTenantIndexes = [
   'webhook_lookup',
   'turn_clock_pkey',
   'house_turn_pkey',
+  'idempotent_request_end',
 ]
 // The platform's own: who works here, its one switch, where turns stand, and failed sign-ins by numbers that name nobody.
 const withoutTenant = ['worker', 'system_control', 'turn_clock', 'house_turn', 'login_bucket']
@@ -63,6 +64,7 @@ const definers = [
   'see_worker',
   'start_child',
   'start_run',
+  'sweep_requests',
   'sweep_triggers',
   'take_homes',
   'take_turn',

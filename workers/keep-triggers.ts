@@ -25,6 +25,7 @@ export async function keepTriggers(
     rounds(ports, 'watch', everyMs, stop, async () => (await watchFiles(ports, options, stop)) >= watchesAtOnce),
     rounds(ports, 'sweep', sweepMs, stop, async () => {
       await withLedger(ports.db, 'worker', (tx) => tx.execute(sql`select app.sweep_triggers(${rowsPerSweep})`))
+      await withLedger(ports.db, 'worker', (tx) => tx.execute(sql`select app.sweep_requests(${rowsPerSweep})`))
       return false
     }),
   ])

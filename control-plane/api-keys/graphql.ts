@@ -4,7 +4,8 @@ import { authOf } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { RoleEnum, ScopeEnum } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import { createApiKey } from './create-api-key.ts'
 import { listApiKeys } from './list-api-keys.ts'
@@ -91,6 +92,7 @@ const CreateApiKeyInput = builder.inputType('CreateApiKeyInput', {
       type: 'DateTime',
       description: 'From when on it is refused; by default and at the latest when the caller’s own key is.',
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -114,6 +116,7 @@ const RevokeApiKeyInput = builder.inputType('RevokeApiKeyInput', {
   fields: (t) => ({
     tenantId: t.id({ description: 'Whose key it is; default: the tenant of the key. Another is for the platform.' }),
     id: t.id({ required: true, description: 'The key, `key_…`.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -139,6 +142,7 @@ const RotateApiKeyInput = builder.inputType('RotateApiKeyInput', {
       type: 'DateTime',
       description: 'From when on the new key is refused; default: the end of the old one.',
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -169,20 +173,23 @@ builder.mutationFields((t) => ({
     description: 'Makes another key of the tenant, with no scope that the caller has not; the platform, of any tenant.',
     authScopes: { scope: ['keys:write', 'platform:admin'] },
     args: { input: t.arg({ type: CreateApiKeyInput, required: true, description: 'The key.' }) },
-    resolve: (_root, { input }, context) => answer(() => createApiKey(context, input)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'createApiKey', input, (context) => createApiKey(context, input), { secrets: ['token'] }),
   }),
   rotateApiKey: t.field({
     type: RotateApiKeyPayload,
     description: 'Puts a new key of the same name and scopes in the place of one, which stays good for an overlap.',
     authScopes: { scope: ['keys:write', 'platform:admin'] },
     args: { input: t.arg({ type: RotateApiKeyInput, required: true, description: 'The key.' }) },
-    resolve: (_root, { input }, context) => answer(() => rotateApiKey(context, input)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'rotateApiKey', input, (context) => rotateApiKey(context, input), { secrets: ['token'] }),
   }),
   revokeApiKey: t.field({
     type: RevokeApiKeyPayload,
     description: 'Refuses a key from the next request on; a repeat changes nothing.',
     authScopes: { scope: ['keys:write', 'platform:admin'] },
     args: { input: t.arg({ type: RevokeApiKeyInput, required: true, description: 'The key.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ apiKey: await revokeApiKey(context, input) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'revokeApiKey', input, async (context) => ({ apiKey: await revokeApiKey(context, input) })),
   }),
 }))

@@ -2,7 +2,8 @@ import { breakReasons } from '../../shared/audit-chain.ts'
 import type { Checkpoint } from '../../shared/audit-checkpoint.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { type AuditRow, listAudit } from './list-audit.ts'
 import { readPersonal } from './read-personal.ts'
 import { readRetention, type Retention, retentionDays, setRetention } from './retention.ts'
@@ -161,6 +162,7 @@ const SetAuditRetentionInput = builder.inputType('SetAuditRetentionInput', {
     tenantId: t.id({ required: true, description: 'Which tenant.' }),
     days: t.int({ description: `Days, ${retentionDays.min} to ${retentionDays.max}.` }),
     legalHold: t.boolean({ description: 'Whether to keep everything until further notice.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -255,7 +257,9 @@ builder.mutationFields((t) => ({
     description: 'Says how long a tenant’s audit log is kept, or holds all of it. For the platform.',
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: SetAuditRetentionInput, required: true, description: 'The tenant and the time.' }) },
-    resolve: (_root, { input: { tenantId, ...given } }, context) =>
-      answer(async () => ({ retention: await setRetention(context, tenantId, given) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'setAuditRetention', input, async (context) => ({
+        retention: await setRetention(context, input.tenantId, input),
+      })),
   }),
 }))

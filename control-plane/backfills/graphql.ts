@@ -3,7 +3,8 @@ import type { BackfillRow } from '../../shared/schedules/run-backfill.ts'
 import { builder } from '../graphql/builder.ts'
 import { enumOf } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { findRun } from '../runs/read-runs.ts'
 import { PipelineRun } from '../runs/types.ts'
 import { TriggerProblem } from '../schedules/types.ts'
@@ -152,12 +153,16 @@ const StartBackfillInput = builder.inputType('StartBackfillInput', {
     parameters: t.field({ type: 'JSON', description: 'What its runs are given, beside `date`.' }),
     environment: t.string({ description: 'The environment of the tenant whose values its runs take.' }),
     maxActive: t.int({ description: 'Runs that are unfinished at once, 1 to 50; default: 1.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const idInput = (name: string, description: string) =>
   builder.inputType(name, {
     description,
-    fields: (t) => ({ id: t.id({ required: true, description: 'The backfill, `bkf_…`.' }) }),
+    fields: (t) => ({
+      id: t.id({ required: true, description: 'The backfill, `bkf_…`.' }),
+      idempotencyKey: t.string(keyField),
+    }),
   })
 const PauseBackfillInput = idInput('PauseBackfillInput', 'A backfill to pause.')
 const ResumeBackfillInput = idInput('ResumeBackfillInput', 'A backfill to resume.')
@@ -166,6 +171,7 @@ const CancelBackfillInput = builder.inputType('CancelBackfillInput', {
   fields: (t) => ({
     id: t.id({ required: true, description: 'The backfill, `bkf_…`.' }),
     cancelRuns: t.boolean({ description: 'Whether its unfinished runs are asked to stop as well; default: no.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -195,7 +201,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: StartBackfillInput, required: true, description: 'The range.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async (): Promise<Answer> => {
+      answerOnce(context, 'startBackfill', input, async (context): Promise<Answer> => {
         const begun = await startBackfill(context, input)
         return 'problems' in begun ? { errors: begun.problems.map(refusalOfProblem) } : { ...begun, errors: [] }
       }),
@@ -205,14 +211,20 @@ builder.mutationFields((t) => ({
     description: 'Starts no further slot of a backfill. A repeat changes nothing.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: PauseBackfillInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ backfill: await pauseBackfill(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'pauseBackfill', input, async (context) => ({
+        backfill: await pauseBackfill(context, input.id),
+      })),
   }),
   resumeBackfill: t.field({
     type: ResumeBackfillPayload,
     description: 'Goes on with a paused backfill, with refused slots again. A repeat changes nothing.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: ResumeBackfillInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ backfill: await resumeBackfill(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'resumeBackfill', input, async (context) => ({
+        backfill: await resumeBackfill(context, input.id),
+      })),
   }),
   cancelBackfill: t.field({
     type: CancelBackfillPayload,
@@ -220,6 +232,8 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: CancelBackfillInput, required: true, description: 'Which one.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ backfill: await cancelBackfill(context, input.id, input.cancelRuns ?? false) })),
+      answerOnce(context, 'cancelBackfill', input, async (context) => ({
+        backfill: await cancelBackfill(context, input.id, input.cancelRuns ?? false),
+      })),
   }),
 }))

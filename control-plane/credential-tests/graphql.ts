@@ -1,10 +1,14 @@
 import { builder } from '../graphql/builder.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { type CredentialTest, testCredential } from './test-credential.ts'
 
 const TestCredentialInput = builder.inputType('TestCredentialInput', {
   description: 'A credential to try out.',
-  fields: (t) => ({ name: t.string({ required: true, description: 'Which credential.' }) }),
+  fields: (t) => ({
+    name: t.string({ required: true, description: 'Which credential.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const TestCredentialPayload = builder
@@ -41,6 +45,7 @@ builder.mutationFields((t) => ({
     extensions: { waits: 1 },
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: TestCredentialInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(() => testCredential(context, input.name)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'testCredential', input, (context) => testCredential(context, input.name), { waits: 1 }),
   }),
 }))

@@ -18,58 +18,29 @@ export type CredentialRequest = {
   provider: string
   secret?: unknown
   isQueued?: boolean
-  idempotencyKey?: string | null | undefined
 }
 
 /**
  * Seals a credential with the tenant's data key and stores it. A queued one is pending until the run that tries it out has
- * ended, and active or failed then; where its provider has no test it is active at once. A repeat with the idempotency
- * key of the first answers what there is and stores nothing. Throws BAD_INPUT or CREDENTIAL_INVALID, which name fields and
- * never values, ALREADY_EXISTS for a name that is taken, QUOTA_EXCEEDED.
+ * ended, and active or failed then; where its provider has no test it is active at once. Throws BAD_INPUT or
+ * CREDENTIAL_INVALID, which name fields and never values, ALREADY_EXISTS for a name that is taken, QUOTA_EXCEEDED.
  */
 export async function createCredential(context: Context, given: CredentialRequest): Promise<CredentialRow> {
   const input = { ...checkedName(given), secret: checkedSecret(given.provider, given.secret) }
-  const idempotencyKey = checkedKey(given.idempotencyKey)
   const isTested = given.isQueued === true && testedProviders.includes(input.provider)
   const { requestId } = context
-  const { row, isNew } = await inTenant(context, async (tx, { tenantId, actor }) => {
-    const known = idempotencyKey === null ? undefined : await repeated(tx, tenantId, { ...input, idempotencyKey })
-    if (known) return { row: known, isNew: false }
+  const row = await inTenant(context, async (tx, { tenantId, actor }) => {
     const status = isTested ? 'pending' : 'active'
     const by = { tenantId, actor, requestId }
-    const made = await insertCredential(tx, context.ports.secrets, { ...input, ...by, status, idempotencyKey })
-    return { row: isTested ? await startTest(tx, made, by) : made, isNew: true }
+    const made = await insertCredential(tx, context.ports.secrets, { ...input, ...by, status })
+    return isTested ? startTest(tx, made, by) : made
   })
   const { tenantId, checkRun } = row
-  if (isNew && checkRun !== null) context.later(() => wakeRun(context.ports, { tenantId, runId: checkRun }, 'api'))
+  if (checkRun !== null) context.later(() => wakeRun(context.ports, { tenantId, runId: checkRun }, 'api'))
   return row
 }
 
 const testedProviders = catalog.find(({ type }) => type === 'credential.check')?.credentialProviders ?? []
-
-function checkedKey(key: string | null | undefined): string | null {
-  if (key === null || key === undefined) return null
-  if (/^[\x21-\x7e]{1,200}$/.test(key)) return key
-  throw new AppError('BAD_INPUT', 'idempotencyKey must be 1 to 200 printable characters without spaces.', {
-    place: { path: 'idempotencyKey' },
-  })
-}
-
-async function repeated(
-  tx: Tx,
-  tenantId: string,
-  given: { name: string; provider: string; idempotencyKey: string },
-): Promise<CredentialRow | undefined> {
-  const [row] = await tx
-    .select(shownColumns)
-    .from(credential)
-    .where(and(eq(credential.tenantId, tenantId), eq(credential.idempotencyKey, given.idempotencyKey)))
-  if (row && (row.name !== given.name || row.provider !== given.provider))
-    throw new AppError('IDEMPOTENCY_KEY_REUSED', 'This idempotency key belongs to another credential.', {
-      place: { path: 'idempotencyKey' },
-    })
-  return row
-}
 
 // The secret goes with neither the run nor its message: the worker opens the credential by its name.
 async function startTest(
@@ -104,17 +75,16 @@ export type NewCredential = {
   requestId: string
   /** Default: active. */
   status?: 'pending' | 'active'
-  idempotencyKey?: string | null
 }
 
 /** Writes a credential and its audit row in the caller's transaction. Throws ALREADY_EXISTS. */
 export async function insertCredential(tx: Tx, secrets: SecretBox, given: NewCredential): Promise<CredentialRow> {
-  const { tenantId, name, provider, actor, status = 'active', idempotencyKey = null } = given
+  const { tenantId, name, provider, actor, status = 'active' } = given
   const id = newId('credential')
   const sealed = await secrets.seal(tx, { tenantId, credentialId: id, version: 1 }, given.secret)
   const [row] = await tx
     .insert(credential)
-    .values({ tenantId, id, name, provider, version: 1, sealed, createdBy: actor, status, idempotencyKey })
+    .values({ tenantId, id, name, provider, version: 1, sealed, createdBy: actor, status })
     .onConflictDoNothing()
     .returning(shownColumns)
   if (!row) throw new AppError('ALREADY_EXISTS', `A credential named ${name} exists.`, { place: { path: 'name' } })
@@ -143,5 +113,4 @@ export const shownColumns = {
   status: credential.status,
   problem: credential.problem,
   checkRun: credential.checkRun,
-  idempotencyKey: credential.idempotencyKey,
 }

@@ -1,8 +1,10 @@
 import type { credential, credentialVersion } from '../../schema/tables/index.ts'
 import { AppError, isErrorCode } from '../../shared/errors.ts'
+import type { Context } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, refusalOf, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, refusalOf, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { createCredential } from './create-credential.ts'
 import { deleteCredential } from './delete-credential.ts'
 import { listCredentials } from './list-credentials.ts'
@@ -11,7 +13,7 @@ import { type KeyRotation, rotateTenantKey } from './rotate-tenant-key.ts'
 import { updateCredential } from './update-credential.ts'
 
 /** A credential without its value, which never leaves the workers. */
-export type CredentialRow = Omit<typeof credential.$inferSelect, 'sealed'>
+export type CredentialRow = Omit<typeof credential.$inferSelect, 'sealed' | 'idempotencyKey'>
 
 const CredentialVersion = builder.objectRef<typeof credentialVersion.$inferSelect>('CredentialVersion').implement({
   description: 'When a value of a credential came and who brought it. The value itself is not shown.',
@@ -103,9 +105,7 @@ const CreateCredentialInput = builder.inputType('CreateCredentialInput', {
       description: 'Its fields, as `{"host": …, "username": …, "password": …}`. They are sealed and never shown again.',
     }),
     mode: t.field({ type: CredentialMode, description: 'When it can be used. Default: DIRECT.' }),
-    idempotencyKey: t.string({
-      description: 'The same key again answers the first credential, as it stands, and stores none.',
-    }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -134,6 +134,7 @@ const UpdateCredentialInput = builder.inputType('UpdateCredentialInput', {
       description: 'All its fields anew: none of the old value stays. They are sealed and never shown again.',
     }),
     expectedVersion: t.int({ description: 'Refuse with CONFLICT unless this is the current version.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -154,7 +155,10 @@ const UpdateCredentialPayload = builder
 
 const DeleteCredentialInput = builder.inputType('DeleteCredentialInput', {
   description: 'A credential to delete.',
-  fields: (t) => ({ name: t.string({ required: true, description: 'Which credential.' }) }),
+  fields: (t) => ({
+    name: t.string({ required: true, description: 'Which credential.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const DeleteCredentialPayload = builder
@@ -169,7 +173,10 @@ const DeleteCredentialPayload = builder
 
 const RotateTenantKeyInput = builder.inputType('RotateTenantKeyInput', {
   description: 'A tenant that gets a new data key.',
-  fields: (t) => ({ tenantId: t.id({ required: true, description: 'Whose key.' }) }),
+  fields: (t) => ({
+    tenantId: t.id({ required: true, description: 'Whose key.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const RotateTenantKeyPayload = builder
@@ -213,9 +220,15 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: CreateCredentialInput, required: true, description: 'The credential.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({
-        credential: await createCredential(context, { ...input, isQueued: input.mode === 'queued' }),
-      })),
+      answerOnce(
+        context,
+        'createCredential',
+        input,
+        async (context) => ({
+          credential: await createCredential(context, { ...input, isQueued: input.mode === 'queued' }),
+        }),
+        { again: async (context, { credential }) => ({ credential: await asItIs(context, credential) }) },
+      ),
   }),
   updateCredential: t.field({
     type: UpdateCredentialPayload,
@@ -224,7 +237,9 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: UpdateCredentialInput, required: true, description: 'The new value.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ credential: await updateCredential(context, input) })),
+      answerOnce(context, 'updateCredential', input, async (context) => ({
+        credential: await updateCredential(context, input),
+      })),
   }),
   rotateTenantKey: t.field({
     type: RotateTenantKeyPayload,
@@ -233,7 +248,10 @@ builder.mutationFields((t) => ({
     extensions: { waits: 1 },
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: RotateTenantKeyInput, required: true, description: 'The tenant.' }) },
-    resolve: (_root, { input }, context) => answer(() => rotateTenantKey(context, input.tenantId)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'rotateTenantKey', input, (context) => rotateTenantKey(context, input.tenantId), {
+        waits: 1,
+      }),
   }),
   deleteCredential: t.field({
     type: DeleteCredentialPayload,
@@ -241,6 +259,14 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'credentials:write' },
     args: { input: t.arg({ type: DeleteCredentialInput, required: true, description: 'Which one.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ id: (await deleteCredential(context, input.name)).id })),
+      answerOnce(context, 'deleteCredential', input, async (context) => ({
+        id: (await deleteCredential(context, input.name)).id,
+      })),
   }),
 }))
+
+// One that waits for its test is asked for again to see how it went.
+async function asItIs(context: Context, then: CredentialRow): Promise<CredentialRow> {
+  const now = await readCredential(context, then.name)
+  return now?.id === then.id ? now : then
+}

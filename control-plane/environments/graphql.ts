@@ -1,7 +1,8 @@
 import { asc, eq } from 'drizzle-orm'
 import { tenantEnvironment } from '../../schema/tables/index.ts'
 import { builder } from '../graphql/builder.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import { asReader } from '../tenants/read-tenant.ts'
 import { deleteEnvironment, type EnvironmentRow, environmentsMax, saveEnvironment } from './save-environment.ts'
@@ -53,6 +54,7 @@ const SaveEnvironmentInput = builder.inputType('SaveEnvironmentInput', {
       description: 'All its credentials, `{"warehouse": "warehouse_dev"}`; absent: they stay.',
     }),
     expectedVersion: t.int({ description: 'Refuse unless this is the current version; 0: unless there is none.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -73,7 +75,10 @@ const SaveEnvironmentPayload = builder
 
 const DeleteEnvironmentInput = builder.inputType('DeleteEnvironmentInput', {
   description: 'An environment to delete.',
-  fields: (t) => ({ name: t.string({ required: true, description: 'Which environment.' }) }),
+  fields: (t) => ({
+    name: t.string({ required: true, description: 'Which environment.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const DeleteEnvironmentPayload = builder
@@ -93,7 +98,9 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'tenant:write' },
     args: { input: t.arg({ type: SaveEnvironmentInput, required: true, description: 'The environment.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ environment: await saveEnvironment(context, input) })),
+      answerOnce(context, 'saveEnvironment', input, async (context) => ({
+        environment: await saveEnvironment(context, input),
+      })),
   }),
   deleteEnvironment: t.field({
     type: DeleteEnvironmentPayload,
@@ -101,6 +108,8 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'tenant:write' },
     args: { input: t.arg({ type: DeleteEnvironmentInput, required: true, description: 'Which one.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ name: await deleteEnvironment(context, input.name) })),
+      answerOnce(context, 'deleteEnvironment', input, async (context) => ({
+        name: await deleteEnvironment(context, input.name),
+      })),
   }),
 }))

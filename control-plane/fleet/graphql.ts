@@ -3,7 +3,8 @@ import type { Context } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { QueueType } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { type ControlRequest, controlWorkers } from './control-workers.ts'
 import { listQueues, platformReaders, queuesOf } from './read-queues.ts'
 import { countWorkers, readFleet } from './read-workers.ts'
@@ -60,6 +61,7 @@ const ControlWorkersInput = builder.inputType('ControlWorkersInput', {
       description: 'The switch over the queues of all tenants, instead of a tenant. For the platform.',
     }),
     force: t.boolean({ defaultValue: false, description: 'With STOP: what runs is given back instead of waited for.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const QueueLimitsInput = builder.inputType('QueueLimitsInput', {
@@ -69,6 +71,7 @@ const QueueLimitsInput = builder.inputType('QueueLimitsInput', {
     queue: t.field({ type: QueueType, required: true, description: 'Which of its queues.' }),
     maxRunning: t.int({ description: 'Steps that may run at once, 1 to 1000.' }),
     stepsPerTurn: t.int({ description: 'Steps that it gets when its turn among the tenants comes, 1 to 100.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -107,7 +110,8 @@ builder.mutationFields((t) => ({
       'Starts, stops or restarts queues of the tenant; for the platform those of any tenant, or the switch over all. No step is lost, and runs are taken in all the while. A repeat changes nothing.',
     authScopes: { scope: ['workers:write', 'platform:admin'] },
     args: { input: t.arg({ type: ControlWorkersInput, required: true, description: 'What to do.' }) },
-    resolve: (_root, { input }, context) => answer(() => controlAnswer(context, input)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'controlWorkers', input, (context) => controlAnswer(context, input)),
   }),
   setQueueLimits: t.field({
     type: QueueLimitsPayload,
@@ -115,7 +119,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: QueueLimitsInput, required: true, description: 'The limits.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => {
+      answerOnce(context, 'setQueueLimits', input, async (context) => {
         await setQueueLimits(context, input)
         return { queue: (await queuesOf(context, input.tenantId, [input.queue]))[0] }
       }),

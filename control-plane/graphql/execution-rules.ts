@@ -1,8 +1,10 @@
 import {
   type DocumentNode,
   type FragmentDefinitionNode,
+  getNamedType,
   getOperationAST,
   type GraphQLSchema,
+  isInputObjectType,
   Kind,
   type OperationDefinitionNode,
 } from 'graphql'
@@ -23,6 +25,8 @@ export const executionRules = (admission: Admission): Plugin<Context, Context> =
     const { contextValue: context, document } = args
     const refused = await charge(context, args.schema, args, admission)
     if (refused) return setResultAndStopExecution({ errors: [refused] })
+    const unkeyed = faultOfKey(context, args.schema, args)
+    if (unkeyed) return setResultAndStopExecution({ errors: [unkeyed] })
     const timeoutMs = timeoutOf(context, args.schema, document, args.operationName)
     // Envelop calls its executor with the arguments alone.
     setExecuteFn(((given: typeof args) => inTime(context, timeoutMs, () => executeFn(given))) as typeof executeFn)
@@ -57,6 +61,25 @@ async function charge(
       throw error
     },
   )
+}
+
+// The key of the header is that of the one mutation in the document.
+function faultOfKey(context: Context, schema: GraphQLSchema, { document, operationName }: Asked): AppError | undefined {
+  const { key } = context.idempotency
+  const operation = getOperationAST(document, typeof operationName === 'string' ? operationName : undefined)
+  if (key === undefined || operation?.operation !== 'mutation') return undefined
+  const [one, ...others] = fieldsOf([operation.selectionSet], fragmentsOf(document)).values()
+  if (!one?.[0] || others.length > 0)
+    return new AppError('BAD_INPUT', 'The header Idempotency-Key is for documents with one mutation.', {
+      hint: 'Give each mutation an idempotencyKey of its own in its input.',
+    })
+  const field = schema.getMutationType()?.getFields()[one[0].name.value]
+  const input = field && getNamedType(field.args.find(({ name }) => name === 'input')?.type)
+  if (!isInputObjectType(input) || !Object.hasOwn(input.getFields(), 'idempotencyKey'))
+    return new AppError('BAD_INPUT', `${one[0].name.value} takes no idempotency key.`, {
+      hint: 'Leave out the header Idempotency-Key.',
+    })
+  return undefined
 }
 
 function timeoutOf(context: Context, schema: GraphQLSchema, document: DocumentNode, name: unknown): number {

@@ -1,7 +1,8 @@
 import type { Role } from '../../schema/roles.ts'
 import { builder } from '../graphql/builder.ts'
 import { RoleEnum } from '../graphql/enums.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import type { Provider } from './authenticate-provider.ts'
 import { configureProvider, listProviders, removeProvider } from './configure-provider.ts'
 
@@ -84,12 +85,16 @@ const ConfigureIdentityProviderInput = builder.inputType('ConfigureIdentityProvi
     createsPeople: t.boolean({
       description: 'Whether somebody unknown with a verified address is made a person; default: false.',
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
 const RemoveIdentityProviderInput = builder.inputType('RemoveIdentityProviderInput', {
   description: 'A provider to accept no more.',
-  fields: (t) => ({ issuer: t.string({ required: true, description: 'Its issuer.' }) }),
+  fields: (t) => ({
+    issuer: t.string({ required: true, description: 'Its issuer.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const IdentityProviderPayload = builder
@@ -114,7 +119,10 @@ builder.mutationFields((t) => ({
       'Accepts tokens of an OpenID Connect provider as bearers, in requests that name the tenant in the header x-tenant-id.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: ConfigureIdentityProviderInput, required: true, description: 'The provider.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ provider: await configureProvider(context, input) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'configureIdentityProvider', input, async (context) => ({
+        provider: await configureProvider(context, input),
+      })),
   }),
   removeIdentityProvider: t.field({
     type: IdentityProviderPayload,
@@ -122,6 +130,8 @@ builder.mutationFields((t) => ({
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: RemoveIdentityProviderInput, required: true, description: 'The provider.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ provider: await removeProvider(context, input.issuer) })),
+      answerOnce(context, 'removeIdentityProvider', input, async (context) => ({
+        provider: await removeProvider(context, input.issuer),
+      })),
   }),
 }))

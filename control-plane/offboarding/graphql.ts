@@ -1,12 +1,16 @@
 import { builder } from '../graphql/builder.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import { resumeTenant, suspendTenant, type TenantRow } from '../tenants/suspend-tenant.ts'
 import { type Exported, type Offboarded, offboardTenant } from './offboard-tenant.ts'
 
 const TenantLifeInput = builder.inputType('TenantLifeInput', {
   description: 'A tenant to halt or to resume.',
-  fields: (t) => ({ tenantId: t.id({ required: true, description: 'Which tenant.' }) }),
+  fields: (t) => ({
+    tenantId: t.id({ required: true, description: 'Which tenant.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const OffboardTenantInput = builder.inputType('OffboardTenantInput', {
@@ -17,6 +21,7 @@ const OffboardTenantInput = builder.inputType('OffboardTenantInput', {
       description:
         'Have its tables written as Parquet first: delivered to its SFTP server if it has one, and kept for 30 days by the worker. Default: false.',
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -82,7 +87,9 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg(tenantArg) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ tenant: await suspendTenant(context, input.tenantId) })),
+      answerOnce(context, 'suspendTenant', input, async (context) => ({
+        tenant: await suspendTenant(context, input.tenantId),
+      })),
   }),
   resumeTenant: t.field({
     type: TenantLifePayload,
@@ -90,7 +97,9 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg(tenantArg) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ tenant: await resumeTenant(context, input.tenantId) })),
+      answerOnce(context, 'resumeTenant', input, async (context) => ({
+        tenant: await resumeTenant(context, input.tenantId),
+      })),
   }),
   offboardTenant: t.field({
     type: OffboardTenantPayload,
@@ -100,6 +109,12 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: OffboardTenantInput, required: true, description: 'The tenant.' }) },
     resolve: (_root, { input }, context) =>
-      answer(() => offboardTenant(context, input.tenantId, input.export ?? false)),
+      answerOnce(
+        context,
+        'offboardTenant',
+        input,
+        (context) => offboardTenant(context, input.tenantId, input.export ?? false),
+        { waits: 3 },
+      ),
   }),
 }))

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { tenantConfiguration } from '../../schema/config/tenant.ts'
 import {
   apiKey,
+  idempotentRequest,
   outbox,
   pipelineRun,
   runStep,
@@ -210,6 +211,7 @@ async function eraseMore(context: Context, tx: Tx, tenantId: string): Promise<vo
     .returning({ id: tenantUser.id })
   await tx.delete(userRole).where(eq(userRole.tenantId, tenantId))
   await tx.delete(tenantEnvironment).where(eq(tenantEnvironment.tenantId, tenantId))
+  await tx.delete(idempotentRequest).where(eq(idempotentRequest.tenantId, tenantId))
   const mail = await tx.delete(outbox).where(eq(outbox.tenantId, tenantId)).returning({ id: outbox.id })
   await tx
     .update(tenant)

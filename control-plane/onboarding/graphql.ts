@@ -1,6 +1,7 @@
 import { ApiKey } from '../api-keys/graphql.ts'
 import { builder } from '../graphql/builder.ts'
-import { answer, UserError } from '../graphql/user-errors.ts'
+import { UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { PlanEnum } from '../plans/graphql.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import { type Onboarded, onboardTenant } from './onboard-tenant.ts'
@@ -38,6 +39,7 @@ const OnboardTenantInput = builder.inputType('OnboardTenantInput', {
         'Sections database, sftp, fileProcessing, userManagement, monitoring; what is absent takes its default.',
     }),
     sftp: t.field({ type: OnboardSftpInput, description: 'Where its files go.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -83,6 +85,10 @@ builder.mutationFields((t) => ({
     extensions: { waits: 1 },
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: OnboardTenantInput, required: true, description: 'The tenant.' }) },
-    resolve: (_root, { input }, context) => answer(() => onboardTenant(context, input)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'onboardTenant', input, (context) => onboardTenant(context, input), {
+        secrets: ['token'],
+        waits: 1,
+      }),
   }),
 }))

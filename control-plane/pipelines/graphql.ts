@@ -6,6 +6,7 @@ import { builder } from '../graphql/builder.ts'
 import { QueueType, StepTrigger } from '../graphql/enums.ts'
 import { pageArgs, readPage } from '../graphql/page.ts'
 import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { currentText, listPipelines, type PipelineRow } from './list-pipelines.ts'
 import { savePipeline } from './save-pipeline.ts'
 import { validatePipeline } from './validate-pipeline.ts'
@@ -107,6 +108,7 @@ const SavePipelineInput = builder.inputType('SavePipelineInput', {
   fields: (t) => ({
     path: t.string({ required: true, description: '`<provider>/<domain>/<template>` in lower case.' }),
     yaml: t.string({ required: true, description: 'Its text.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -191,7 +193,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'pipelines:write' },
     args: { input: t.arg({ type: SavePipelineInput, required: true, description: 'The file.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async (): Promise<SavedShape> => {
+      answerOnce(context, 'savePipeline', input, async (context): Promise<SavedShape> => {
         const saved = await savePipeline(context, input)
         if ('problems' in saved) return { errors: saved.problems.map(refusalOfProblem) }
         return { ...saved, warnings: saved.warnings.map(refusalOfProblem), errors: [] }

@@ -1,7 +1,8 @@
 import { type Quota, quotas } from '../../schema/config/quotas.ts'
 import { type Plan, plans } from '../../schema/config/tenant.ts'
 import { builder } from '../graphql/builder.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import type { Spending } from '../http/admit.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import type { TenantRow } from '../tenants/suspend-tenant.ts'
@@ -104,6 +105,7 @@ const ChangePlanInput = builder.inputType('ChangePlanInput', {
   fields: (t) => ({
     tenantId: t.id({ required: true, description: 'Which tenant.' }),
     plan: t.field({ type: PlanEnum, required: true, description: 'The plan that it gets.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -120,6 +122,7 @@ const SetTenantLimitsInput = builder.inputType('SetTenantLimitsInput', {
   fields: (t) => ({
     tenantId: t.id({ required: true, description: 'Which tenant.' }),
     limits: t.field({ type: LimitsInput, required: true, description: 'The numbers.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -139,7 +142,9 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: ChangePlanInput, required: true, description: 'The tenant and the plan.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ tenant: await changePlan(context, input.tenantId, input.plan) })),
+      answerOnce(context, 'changePlan', input, async (context) => ({
+        tenant: await changePlan(context, input.tenantId, input.plan),
+      })),
   }),
   setTenantLimits: t.field({
     type: TenantPlanPayload,
@@ -147,6 +152,8 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'platform:admin' },
     args: { input: t.arg({ type: SetTenantLimitsInput, required: true, description: 'The tenant and the numbers.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ tenant: await setTenantLimits(context, input.tenantId, input.limits) })),
+      answerOnce(context, 'setTenantLimits', input, async (context) => ({
+        tenant: await setTenantLimits(context, input.tenantId, input.limits),
+      })),
   }),
 }))

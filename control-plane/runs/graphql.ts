@@ -3,6 +3,7 @@ import { builder } from '../graphql/builder.ts'
 import { LogLevel, RunState } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
 import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { cancelRun } from './cancel-run.ts'
 import { listRuns, readRun, type RunRow } from './read-runs.ts'
 import { discardDeadLetter, listDeadLetters } from './dead-letters.ts'
@@ -65,9 +66,7 @@ const RunPipelineInput = builder.inputType('RunPipelineInput', {
     pipeline: t.string({ required: true, description: 'Path of a pipeline of the tenant or of a template.' }),
     parameters: t.field({ type: 'JSON', description: 'Values for the parameters that the pipeline declares.' }),
     date: t.field({ type: 'Date', description: 'The day that `{date}` stands for; default: today in UTC.' }),
-    idempotencyKey: t.string({
-      description: 'The same key with the same input again answers the first run and starts none.',
-    }),
+    idempotencyKey: t.string(keyField),
     priority: t.field({ type: Priority, description: 'Before or after other runs of the tenant.', defaultValue: 0 }),
     environment: t.string({
       description: 'An environment of the tenant: its variables and credentials stand in for those of the pipeline.',
@@ -79,6 +78,7 @@ const CancelRunInput = builder.inputType('CancelRunInput', {
   fields: (t) => ({
     id: t.id({ required: true, description: 'The run, `run_…`.' }),
     reason: t.string({ description: 'Why; shown with the run.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const RetryRunInput = builder.inputType('RetryRunInput', {
@@ -86,6 +86,7 @@ const RetryRunInput = builder.inputType('RetryRunInput', {
   fields: (t) => ({
     id: t.id({ required: true, description: 'The run, `run_…`.' }),
     fromStep: t.string({ description: 'Start anew from this step on; default: from what did not succeed.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -114,6 +115,7 @@ const DiscardDeadLetterInput = builder.inputType('DiscardDeadLetterInput', {
     runId: t.id({ required: true, description: 'Its run, `run_…`.' }),
     stepKey: t.string({ required: true, description: 'The failed step.' }),
     reason: t.string({ description: 'Why; kept in the run’s events and in the audit log.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const DiscardDeadLetterPayload = runPayload('DiscardDeadLetterPayload', 'The run whose step was discarded.')
@@ -126,7 +128,14 @@ builder.mutationFields((t) => ({
     description: 'Starts a run of a pipeline or a template.',
     authScopes: { scope: 'runs:write' },
     args: { input: t.arg({ type: RunPipelineInput, required: true, description: 'The run.' }) },
-    resolve: (_root, { input }, context) => answer(() => runAnswer(context, input)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(
+        context,
+        'runPipeline',
+        input,
+        (context, idempotencyKey) => runAnswer(context, { ...input, idempotencyKey }),
+        { again: async (context, { run }) => (run ? { run: await readRun(context, run.runId) } : {}) },
+      ),
   }),
   discardDeadLetter: t.field({
     type: DiscardDeadLetterPayload,
@@ -134,7 +143,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'runs:write' },
     args: { input: t.arg({ type: DiscardDeadLetterInput, required: true, description: 'The dead letter.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => {
+      answerOnce(context, 'discardDeadLetter', input, async (context) => {
         await discardDeadLetter(context, input)
         return { run: await readRun(context, input.runId) }
       }),
@@ -145,7 +154,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'runs:write' },
     args: { input: t.arg({ type: CancelRunInput, required: true, description: 'The run.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => {
+      answerOnce(context, 'cancelRun', input, async (context) => {
         await cancelRun(context, { runId: input.id, reason: input.reason })
         return { run: await readRun(context, input.id) }
       }),
@@ -156,7 +165,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'runs:write' },
     args: { input: t.arg({ type: RetryRunInput, required: true, description: 'The run.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => {
+      answerOnce(context, 'retryRun', input, async (context) => {
         await retryRun(context, { runId: input.id, fromStep: input.fromStep })
         return { run: await readRun(context, input.id) }
       }),

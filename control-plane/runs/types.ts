@@ -11,6 +11,7 @@ import type { DeadLetterRow } from './dead-letters.ts'
 import type { RunPlan as RunPlanRow, RunPlanStep as RunPlanStepRow } from './plan-run.ts'
 import { type EventRow, listEvents } from './read-events.ts'
 import { pipelineOf, type RunRow, type StepRow, stepsOf } from './read-runs.ts'
+import { keyOfCaller } from './start-run.ts'
 
 const readers = ['runs:read', 'runs:write'] as const
 
@@ -271,7 +272,11 @@ export const PipelineRun = builder.objectRef<RunRow>('PipelineRun').implement({
       description: 'The run whose step started it.',
       resolve: (row) => row.parentRunId,
     }),
-    idempotencyKey: t.exposeString('idempotencyKey', { nullable: true, description: 'The caller’s key for it.' }),
+    idempotencyKey: t.string({
+      nullable: true,
+      description: 'The caller’s key for it.',
+      resolve: (row) => keyOfCaller(row.idempotencyKey),
+    }),
     requestedBy: t.exposeString('requestedBy', { description: 'Who started it.' }),
     cancelReason: t.exposeString('cancelReason', { nullable: true, description: 'Why it was asked to stop.' }),
     error: t.field({

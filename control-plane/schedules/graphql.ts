@@ -1,7 +1,8 @@
 import type { ScheduleRow } from '../../shared/schedules/fire-schedule.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { deleteSchedule } from './delete-schedule.ts'
 import { pauseSchedule } from './pause-schedule.ts'
 import { type FireRow, listSchedules, readSchedule } from './read-schedules.ts'
@@ -47,6 +48,7 @@ const UpsertScheduleInput = builder.inputType('UpsertScheduleInput', {
       description: 'What a time does while a run before it is unfinished; default: ALLOW.',
     }),
     expectedVersion: t.int({ description: 'Refuse unless this is the current version; 0: unless there is none.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const PauseScheduleInput = scheduleInput('PauseScheduleInput', 'A schedule to pause.')
@@ -99,7 +101,7 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: UpsertScheduleInput, required: true, description: 'The schedule.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async (): Promise<UpsertAnswer> => {
+      answerOnce(context, 'upsertSchedule', input, async (context): Promise<UpsertAnswer> => {
         const saved = await upsertSchedule(context, input)
         return 'problems' in saved ? { errors: saved.problems.map(refusalOfProblem) } : { ...saved, errors: [] }
       }),
@@ -109,35 +111,50 @@ builder.mutationFields((t) => ({
     description: 'Stops a schedule from firing. A repeat changes nothing.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: PauseScheduleInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ schedule: await pauseSchedule(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'pauseSchedule', input, async (context) => ({
+        schedule: await pauseSchedule(context, input.id),
+      })),
   }),
   resumeSchedule: t.field({
     type: ResumeSchedulePayload,
     description: 'Lets a schedule fire again, from its next time on. A repeat changes nothing.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: ResumeScheduleInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ schedule: await resumeSchedule(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'resumeSchedule', input, async (context) => ({
+        schedule: await resumeSchedule(context, input.id),
+      })),
   }),
   deleteSchedule: t.field({
     type: DeleteSchedulePayload,
     description: 'Removes a schedule; its runs stay.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: DeleteScheduleInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ id: await deleteSchedule(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'deleteSchedule', input, async (context) => ({
+        id: await deleteSchedule(context, input.id),
+      })),
   }),
   triggerSchedule: t.field({
     type: TriggerSchedulePayload,
     description: 'Starts a run of a schedule now, beside its times, also while it is paused.',
     authScopes: { scope: ['runs:write', 'schedules:write'] },
     args: { input: t.arg({ type: TriggerScheduleInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ fire: await triggerSchedule(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'triggerSchedule', input, async (context) => ({
+        fire: await triggerSchedule(context, input.id),
+      })),
   }),
 }))
 
 function scheduleInput(name: string, description: string) {
   return builder.inputType(name, {
     description,
-    fields: (t) => ({ id: t.id({ required: true, description: 'The schedule, `sch_…`.' }) }),
+    fields: (t) => ({
+      id: t.id({ required: true, description: 'The schedule, `sch_…`.' }),
+      idempotencyKey: t.string(keyField),
+    }),
   })
 }
 

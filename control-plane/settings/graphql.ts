@@ -1,6 +1,7 @@
 import { type Feature, features, isOn } from '../../schema/config/features.ts'
 import { builder } from '../graphql/builder.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import type { TenantRow } from '../tenants/suspend-tenant.ts'
 import { setFeature } from './set-feature.ts'
@@ -54,6 +55,7 @@ const UpdateTenantSettingsInput = builder.inputType('UpdateTenantSettingsInput',
       description:
         'Sections database, sftp, fileProcessing, userManagement, monitoring with the fields that change; null is the default.',
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -63,6 +65,7 @@ const SetTenantFeatureInput = builder.inputType('SetTenantFeatureInput', {
     feature: t.field({ type: FeatureEnum, required: true, description: 'Which feature.' }),
     isOn: t.boolean({ required: true, description: 'Whether it shall be on.' }),
     tenantId: t.id({ description: 'For the platform: whose feature. Default: the tenant of the key.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -84,10 +87,15 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'tenant:write' },
     args: { input: t.arg({ type: UpdateTenantSettingsInput, required: true, description: 'What changes.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async (): Promise<{ tenant?: TenantRow; errors: Refusal[] }> => {
-        const done = await updateSettings(context, input)
-        return 'faults' in done ? { errors: done.faults } : { tenant: done.tenant, errors: [] }
-      }),
+      answerOnce(
+        context,
+        'updateTenantSettings',
+        input,
+        async (context): Promise<{ tenant?: TenantRow; errors: Refusal[] }> => {
+          const done = await updateSettings(context, input)
+          return 'faults' in done ? { errors: done.faults } : { tenant: done.tenant, errors: [] }
+        },
+      ),
   }),
   setTenantFeature: t.field({
     type: TenantSettingsPayload,
@@ -95,6 +103,7 @@ builder.mutationFields((t) => ({
       'Switches a feature on or off: those of the tenant by itself, every one of any tenant by the platform.',
     authScopes: { scope: ['tenant:write', 'platform:admin'] },
     args: { input: t.arg({ type: SetTenantFeatureInput, required: true, description: 'The feature.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ tenant: await setFeature(context, input) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'setTenantFeature', input, async (context) => ({ tenant: await setFeature(context, input) })),
   }),
 }))

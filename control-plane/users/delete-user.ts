@@ -3,6 +3,7 @@ import { eraseSubject } from '../../shared/audit-personal.ts'
 import { outbox, tenantUser, userRole } from '../../schema/tables/index.ts'
 import { endAccess } from '../auth/end-access.ts'
 import type { Context } from '../context.ts'
+import { forgetAnswers } from '../idempotency/keep-answers.ts'
 import { changeUser, keepAnAdministrator, type UserRow } from './change-user.ts'
 
 /**
@@ -24,6 +25,7 @@ export function deleteUser(context: Context, id: string): Promise<UserRow> {
     await tx.delete(outbox).where(and(eq(outbox.tenantId, tenantId), like(outbox.dedupeKey, `user.% ${id}%`)))
     await endAccess(context, tx, { tenantId, userId: id }, 'deleted')
     await eraseSubject(tx, tenantId, id)
+    await forgetAnswers(tx, tenantId, id)
     await note('user.deleted', { roles })
     return { ...user, ...erased }
   })

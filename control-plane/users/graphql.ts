@@ -3,7 +3,8 @@ import { authOf, type Context } from '../context.ts'
 import { builder } from '../graphql/builder.ts'
 import { RoleEnum, ScopeEnum } from '../graphql/enums.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { Tenant } from '../tenants/graphql.ts'
 import { activateUser } from './activate-user.ts'
 import { changeUserRole } from './change-user-role.ts'
@@ -109,6 +110,7 @@ const CreateUserInput = builder.inputType('CreateUserInput', {
       description:
         'Its role, with no scope that the key has not; default: the `defaultRole` of the tenant. The platform’s people have its own roles.',
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -120,6 +122,7 @@ const UpdateUserInput = builder.inputType('UpdateUserInput', {
     username: t.string({ description: 'Short name.' }),
     firstName: t.string({ description: 'Given name.' }),
     lastName: t.string({ description: 'Family name.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
@@ -128,12 +131,16 @@ const ChangeUserRoleInput = builder.inputType('ChangeUserRoleInput', {
   fields: (t) => ({
     id: t.id({ required: true, description: 'The person, `usr_…`.' }),
     role: t.field({ type: RoleEnum, required: true, description: 'The one role that it will have.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 
 const UserInput = builder.inputType('UserInput', {
   description: 'A person.',
-  fields: (t) => ({ id: t.id({ required: true, description: 'The person, `usr_…`.' }) }),
+  fields: (t) => ({
+    id: t.id({ required: true, description: 'The person, `usr_…`.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 const UserPayload = builder.objectRef<{ user?: UserRow; errors: Refusal[] }>('UserPayload').implement({
@@ -166,7 +173,8 @@ builder.mutationFields((t) => ({
       'Makes an invited person; it is welcomed by mail, with a link that activates the account, when the tenant’s configuration says so.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: CreateUserInput, required: true, description: 'The person.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ user: await createUser(context, input) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'createUser', input, async (context) => ({ user: await createUser(context, input) })),
   }),
   inviteUser: t.field({
     type: InviteUserPayload,
@@ -174,15 +182,18 @@ builder.mutationFields((t) => ({
       'Makes a new link by which an invited or active person sets a password, good once and for a week; earlier ones are good no more. It goes out by mail when the tenant’s configuration says so, and is answered else.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
-    resolve: (_root, { input }, context) => answer(() => inviteUser(context, input.id)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'inviteUser', input, (context) => inviteUser(context, input.id), { secrets: ['link'] }),
   }),
   updateUser: t.field({
     type: UserPayload,
     description: 'Changes address and names of a person.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UpdateUserInput, required: true, description: 'What to change.' }) },
-    resolve: (_root, { input: { id, ...input } }, context) =>
-      answer(async () => ({ user: await updateUser(context, id, input) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'updateUser', input, async (context) => ({
+        user: await updateUser(context, input.id, input),
+      })),
   }),
   changeUserRole: t.field({
     type: UserPayload,
@@ -190,14 +201,17 @@ builder.mutationFields((t) => ({
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: ChangeUserRoleInput, required: true, description: 'Who and what.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async () => ({ user: await changeUserRole(context, input.id, input.role) })),
+      answerOnce(context, 'changeUserRole', input, async (context) => ({
+        user: await changeUserRole(context, input.id, input.role),
+      })),
   }),
   activateUser: t.field({
     type: UserPayload,
     description: 'Makes an invited or deactivated person active; a repeat changes nothing.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ user: await activateUser(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'activateUser', input, async (context) => ({ user: await activateUser(context, input.id) })),
   }),
   deactivateUser: t.field({
     type: UserPayload,
@@ -205,14 +219,18 @@ builder.mutationFields((t) => ({
       'Ends the sessions of a person and takes every permission until it is activated; never from the last administrator.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ user: await deactivateUser(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'deactivateUser', input, async (context) => ({
+        user: await deactivateUser(context, input.id),
+      })),
   }),
   deleteUser: t.field({
     type: UserPayload,
     description: 'Erases what is personal of a person for good and keeps the id; never of the last administrator.',
     authScopes: { scope: ['users:write', 'platform:admin'] },
     args: { input: t.arg({ type: UserInput, required: true, description: 'The person.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ user: await deleteUser(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'deleteUser', input, async (context) => ({ user: await deleteUser(context, input.id) })),
   }),
 }))
 

@@ -1,7 +1,8 @@
 import type { WebhookRow } from '../../shared/webhooks/open-webhook.ts'
 import { builder } from '../graphql/builder.ts'
 import { pageArgs } from '../graphql/page.ts'
-import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { type Refusal, refusalOfProblem, UserError } from '../graphql/user-errors.ts'
+import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { createWebhook } from './create-webhook.ts'
 import { deleteWebhook } from './delete-webhook.ts'
 import { listWebhooks } from './read-webhooks.ts'
@@ -78,6 +79,7 @@ const CreateWebhookInput = builder.inputType('CreateWebhookInput', {
     }),
     environment: t.string({ description: 'The environment of the tenant whose values its runs take.' }),
     messagesPerMinute: t.int({ description: 'How many messages it takes in a minute, 1 to 600; default: 60.' }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const RotateWebhookInput = builder.inputType('RotateWebhookInput', {
@@ -87,11 +89,15 @@ const RotateWebhookInput = builder.inputType('RotateWebhookInput', {
     overlapSeconds: t.int({
       description: `How long the secret before stays good, 0 to ${webhookOverlap.max}; default: ${webhookOverlap.default}.`,
     }),
+    idempotencyKey: t.string(keyField),
   }),
 })
 const DeleteWebhookInput = builder.inputType('DeleteWebhookInput', {
   description: 'A webhook to delete.',
-  fields: (t) => ({ id: t.id({ required: true, description: 'The webhook, `whk_…`.' }) }),
+  fields: (t) => ({
+    id: t.id({ required: true, description: 'The webhook, `whk_…`.' }),
+    idempotencyKey: t.string(keyField),
+  }),
 })
 
 type Answer = { webhook?: WebhookRow; secret?: string; errors: Refusal[] }
@@ -125,23 +131,31 @@ builder.mutationFields((t) => ({
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: CreateWebhookInput, required: true, description: 'The webhook.' }) },
     resolve: (_root, { input }, context) =>
-      answer(async (): Promise<Answer> => {
-        const created = await createWebhook(context, input)
-        return 'problems' in created ? { errors: created.problems.map(refusalOfProblem) } : { ...created, errors: [] }
-      }),
+      answerOnce(
+        context,
+        'createWebhook',
+        input,
+        async (context): Promise<Answer> => {
+          const created = await createWebhook(context, input)
+          return 'problems' in created ? { errors: created.problems.map(refusalOfProblem) } : { ...created, errors: [] }
+        },
+        { secrets: ['secret'] },
+      ),
   }),
   rotateWebhook: t.field({
     type: RotateWebhookPayload,
     description: 'Gives a webhook a new secret; the one before stays good for an overlap.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: RotateWebhookInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(() => rotateWebhook(context, input)),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'rotateWebhook', input, (context) => rotateWebhook(context, input), { secrets: ['secret'] }),
   }),
   deleteWebhook: t.field({
     type: DeleteWebhookPayload,
     description: 'Removes a webhook; messages for it are refused from now on.',
     authScopes: { scope: 'schedules:write' },
     args: { input: t.arg({ type: DeleteWebhookInput, required: true, description: 'Which one.' }) },
-    resolve: (_root, { input }, context) => answer(async () => ({ id: await deleteWebhook(context, input.id) })),
+    resolve: (_root, { input }, context) =>
+      answerOnce(context, 'deleteWebhook', input, async (context) => ({ id: await deleteWebhook(context, input.id) })),
   }),
 }))

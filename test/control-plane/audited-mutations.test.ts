@@ -1,11 +1,13 @@
 import { sql } from 'drizzle-orm'
+import { getNamedType, isInputObjectType } from 'graphql'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { publicFields } from '../../control-plane/auth/public-document.ts'
 import { schema } from '../../control-plane/graphql/schema.ts'
 import { linkSeed, linkToken } from '../../shared/auth/account-link.ts'
 import { verifyAudit } from '../../shared/audit-verify.ts'
 import { AppError, errorData } from '../../shared/errors.ts'
 import { rowsOf } from '../../shared/db/db.ts'
-import { type ControlPlane, controlPlane, type Loose, smallWorker } from '../support/control-plane.ts'
+import { type Answer, type ControlPlane, controlPlane, type Loose, smallWorker } from '../support/control-plane.ts'
 
 let plane: ControlPlane
 let a: { id: string; token: string }
@@ -185,22 +187,44 @@ const readOnly = ['validatePipeline']
 
 const mutations = schema.getMutationType()?.getFields() ?? {}
 
-describe('leaves an audit row that names its request:', () => {
+const entriesOf = async ({ headers }: Answer): Promise<number> => {
+  const rows = await rowsOf(
+    plane.ports.db,
+    sql`select 1 from app.audit_event where request_id = ${headers.get('x-request-id')}`,
+  )
+  return rows.length
+}
+/** What is about the session of the request itself: a new one each time is the point of it. */
+const unkeyed = [...publicFields, 'changePassword', 'logout', ...readOnly]
+
+describe('leaves an audit row that names its request, and with its key again does nothing:', () => {
   test.for(cases)('$name', async ({ name, input, platform, bearer, worker, select = '', keep }) => {
     await using _worker = worker ? smallWorker(plane.ports, () => outcomes[worker]) : undefined
     const type = String(mutations[name]?.args[0]?.type)
-    const { data, errors, headers } = await plane.query(
-      `mutation ($input: ${type}) { ${name}(input: $input) { errors { code message } ${select} } }`,
-      { token: bearer ? bearer() : platform ? plane.platformToken : a.token, variables: { input: await input() } },
-    )
+    const key = unkeyed.includes(name) ? {} : { idempotencyKey: `once-${name}` }
+    const options = {
+      token: bearer ? bearer() : platform ? plane.platformToken : a.token,
+      variables: { input: { ...(await input()), ...key } },
+    }
+    const document = `mutation ($input: ${type}) { ${name}(input: $input) { errors { code message } ${select} } }`
+    const first = await plane.query(document, options)
+    const { data, errors } = first
     const codes = data?.[name]?.errors.map((error: Loose) => error.code)
     expect([name, errors, codes]).toEqual([name, [], []])
     await keep?.(data[name])
-    const rows = await rowsOf<{ action: string }>(
-      plane.ports.db,
-      sql`select action from app.audit_event where request_id = ${headers.get('x-request-id')}`,
-    )
-    expect(rows.length).toBeGreaterThan(0)
+    expect(await entriesOf(first)).toBeGreaterThan(0)
+    const again = unkeyed.includes(name) ? undefined : await plane.query(document, options)
+    expect(again?.data ?? data).toEqual(data)
+    expect(again === undefined || JSON.parse(again.text).extensions.idempotentReplay).toBe(true)
+    expect(again === undefined ? 0 : await entriesOf(again)).toBe(0)
+  })
+})
+
+describe('takes an idempotency key, unless it is about the session of the request:', () => {
+  test.for(Object.values(mutations))('$name', (field) => {
+    const type = getNamedType(field.args[0]?.type)
+    const isKeyed = isInputObjectType(type) && Object.hasOwn(type.getFields(), 'idempotencyKey')
+    expect(isKeyed).toBe(!unkeyed.includes(field.name))
   })
 })
 
