@@ -46,8 +46,8 @@ export function retryAfter(error: AppError | undefined): Record<string, string> 
 /** What a driver's error means to a caller: the database took too long, or was away. Undefined for any other. */
 export function databaseFault(error: unknown): AppError | undefined {
   const cause = innermost(error)
-  // The statement was stopped, here by the time limit that each transaction of the API sets.
-  if (cause instanceof Error && 'code' in cause && cause.code === '57014')
+  // The statement was stopped, here by the time limit that each transaction of the API sets, or a lock was not there in time.
+  if (cause instanceof Error && 'code' in cause && (cause.code === '57014' || cause.code === '55P03'))
     return new AppError('TIMED_OUT', 'The database took too long for this.', { hint: 'Ask for less at once.', cause })
   if (!isDatabaseAway(cause)) return undefined
   return new AppError('UNAVAILABLE', 'The database was away for a moment.', {
