@@ -162,7 +162,7 @@ export function createApp(options: AppOptions): App {
       await admit.openTo(context)
       // What a stranger asks for decides whether it is heard, so it is read first, and little of it.
       const isStranger = !carriesBearer(request.headers)
-      if (isStranger) context.asked = await read?.(options.development ? limits.bodyBytes : publicBodyBytes)
+      if (isStranger) context.asked = await heard(read)
       await identify(context, request)
       await admit.take(context, 1)
       const { auth } = context
@@ -176,6 +176,15 @@ export function createApp(options: AppOptions): App {
     } catch (error) {
       return failed(context, end, error)
     }
+  }
+
+  // What cannot be read is nothing that a stranger may ask: the answer is the same as to any other such request.
+  async function heard(read: ((bytesMax: number) => Promise<Params>) | undefined): Promise<Params | undefined> {
+    if (options.development) return read?.(limits.bodyBytes)
+    return read?.(publicBodyBytes).catch((error: unknown) => {
+      if (error instanceof AppError) return undefined
+      throw error
+    })
   }
 
   // A message proves itself by its signature alone. Who cannot sign uses up what its address may fail.
