@@ -1,8 +1,10 @@
+import type { GraphQLSchema } from 'graphql'
 import type { Hub, Topic } from '../../shared/waking/hub.ts'
 import { askGraphql } from './ask.ts'
 import type { Estate } from './estate.ts'
 import { tally, type Tally } from './tally.ts'
-import type { Stock } from './values.ts'
+import { documentOf, placesOf, targetsOf } from './targets.ts'
+import { kindOf, type Stock } from './values.ts'
 
 /**
  * Whoever watches is woken for what is its tenant's and for nothing else, even where ids are the same; and the topics that
@@ -57,5 +59,40 @@ export async function proveHints(estate: Estate, stock: Stock, hub: Hub): Promis
     })
   found.check(topics.length > 0, 'no stream waited for a hint')
   for (const topic of topics) found.check(topic.tenantId === a.id, `a stream of A waits for ${JSON.stringify(topic)}`)
+  return found
+}
+
+/**
+ * Readers that streams share are a tenant's own: while B watches its things and they change, A asks for the same streams
+ * with B's values and sees nothing of B.
+ */
+export async function proveStreams(schema: GraphQLSchema, estate: Estate, stock: Stock): Promise<Tally> {
+  const found = tally()
+  const { a, b } = estate
+  const app = estate.plane.appWith({ waits: { streamMs: 500 } })
+  for (const target of targetsOf(schema, () => false)) {
+    if (target.operation !== 'subscription') continue
+    const ofB = new Map<string, string>()
+    for (const place of placesOf(target)) {
+      const kind = kindOf(place)
+      if (kind && kind.finds !== 'text') ofB.set(place.coordinate, await stock.foreign(kind, target))
+    }
+    const question = documentOf(target, await stock.base(target, a.admin, ofB, []), 2)
+    const watching = askGraphql(app, b.admin, question)
+    const asking = askGraphql(app, a.admin, question)
+    await askGraphql(app, b.admin, {
+      document: `mutation { runPipeline(input: { pipeline: "${b.mark}/orders/p1" }) { created } }`,
+    })
+    const { text: seen } = await watching
+    const { text } = await asking
+    found.check(
+      seen.includes('event: next') && !seen.includes('"errors"'),
+      `${target.name} shows B nothing`,
+      () => seen,
+    )
+    const bare = [...ofB.values()].reduce((rest, word) => rest.replaceAll(word, '<asked>'), text)
+    const marks = stock.marksOfB.filter((mark) => bare.includes(mark))
+    found.check(marks.length === 0, `${target.name} shows A what B watches`, () => text)
+  }
   return found
 }

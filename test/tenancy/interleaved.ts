@@ -91,11 +91,27 @@ export async function proveInterleaved(
   }
 }
 
-// Moments, and figures that grow while others ask.
+// Moments, what counts up while others ask, and who was seen within the last half minute.
+const moving = [
+  'version',
+  'seq',
+  'rows',
+  'hash',
+  'prevHash',
+  'used',
+  'remaining',
+  'percent',
+  'count',
+  'isLive',
+  'lastSeenAt',
+]
 const still = (text: string): string =>
   withoutRequestId(text)
     .replaceAll(/"\d{4}-\d\d-\d\dT[\d:.]+Z"/g, '"<moment>"')
-    .replaceAll(/"(\w*[sS]econds|version|seq|rows|hash|prevHash|lastUsedAt)":("[^"]*"|\d+|null)/g, '"$1":<grows>')
+    .replaceAll(
+      new RegExp(`"(\\w*[sS]econds|lastUsedAt|${moving.join('|')})":("[^"]*"|[\\d.]+|null|true|false)`, 'g'),
+      '"$1":<moves>',
+    )
 
 function differenceOf(one: string, other: string): string {
   let at = 0

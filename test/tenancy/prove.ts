@@ -5,7 +5,7 @@ import { openBackends } from './backends.ts'
 import { proveConnections } from './connections.ts'
 import { openEstate } from './estate.ts'
 import { proveFunctions } from './functions.ts'
-import { proveHints } from './hints.ts'
+import { proveHints, proveStreams } from './hints.ts'
 import { proveInterleaved } from './interleaved.ts'
 import { proveKeys } from './keys.ts'
 import { proveNesting } from './nesting.ts'
@@ -51,6 +51,7 @@ if (process.argv.includes('--planted')) {
     proveInterleaved(schema, estate, { name: 'embedded', app, db: plane.ports.db }, requestsPerTenant),
   )
   await part('hints', proveHints(estate, stock, hub))
+  await part('streams', proveStreams(schema, estate, stock))
   for (const backend of databases.backends) {
     await part(`tables.${backend.name}`, proveTables(backend, estate))
     await part(`keys.${backend.name}`, proveKeys(backend, estate))
