@@ -38,7 +38,12 @@ test('a worker that starts first on a fresh database needs nobody’s token, and
   const platform = await makeApiKey()
   await createPlatform(ports, platform.token)
   const server = await serveHttp(
-    createApp({ ports: async () => ({ ports }), development: false, allowedOrigins: [] }),
+    createApp({
+      ports: async () => ({ ports }),
+      development: false,
+      allowedOrigins: [],
+      sessionsRunPersistedOnly: false,
+    }),
     {
       host: '127.0.0.1',
       port: 0,
