@@ -140,7 +140,7 @@ export function createApp(options: AppOptions): App {
       },
     }
     const end = (): void => {
-      gone.abort()
+      gone.abort('answered')
       const closed = Promise.all(laterWork)
         .then(() => close?.())
         .catch((error) => ports.log.warn('close.failed', { requestId, error: describeError(innermost(error)) }))

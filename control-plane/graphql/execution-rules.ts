@@ -124,6 +124,7 @@ async function inTime<T>(context: Context, timeoutMs: number, work: () => T | Pr
     // The executor's answer is never undefined, nor an AppError.
     return first instanceof AppError ? ({ errors: [first] } as T) : (first as T)
   } finally {
-    over.abort()
+    // With a reason: without one an exception is made, with its stack, for nobody.
+    over.abort('over')
   }
 }

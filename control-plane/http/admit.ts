@@ -116,7 +116,7 @@ async function inTime<T>({ clock }: Ports, work: () => Promise<T>): Promise<T> {
       }),
     ])
   } finally {
-    answered.abort()
+    answered.abort('answered')
   }
 }
 
