@@ -101,6 +101,8 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
       sessionsRunPersistedOnly: false,
       ...options,
       ...more,
+      // A machine with much to do is late without anything being wrong.
+      waits: { executionMs: 60_000, ...options.waits, ...more.waits },
       identity: { passwords: passwords(systemClock, cheapCost), ...options.identity, ...more.identity },
     })
   const app = appWith({})
