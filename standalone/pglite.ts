@@ -8,7 +8,8 @@ import { PGlite } from '@electric-sql/pglite'
 import { drizzle } from 'drizzle-orm/pglite'
 import { migrate } from 'drizzle-orm/pglite/migrator'
 import * as tables from '../schema/tables/index.ts'
-import type { Db } from '../shared/db/db.ts'
+import { type Db, offerOneTrip } from '../shared/db/db.ts'
+import { oneTripOver } from './one-trip.ts'
 
 /** Embedded PostgreSQL in `folder`, or in memory without one, migrated. The caller holds the folder's lock. */
 export async function openPglite(
@@ -18,7 +19,9 @@ export async function openPglite(
   if (folder !== undefined) await makeCluster(folder)
   const client = await PGlite.create(folder)
   await migrate(drizzle(client), { migrationsFolder: migrations })
-  return { db: drizzle(client, { schema: tables }), close: () => client.close() }
+  const db = drizzle(client, { schema: tables })
+  offerOneTrip(db, oneTripOver(client))
+  return { db, close: () => client.close() }
 }
 
 // Making a cluster leaves 150 MB behind that no process gets back (measured: 477 MB resident against 328 MB for one that

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { QueueType, RunState } from '../../schema/states.ts'
-import { type Db, rowsOf, type Tx, withLedger, withTenant } from '../db/db.ts'
+import { callOnce, type Db, rowsOf, type Tx } from '../db/db.ts'
 import type { ErrorData } from '../errors.ts'
 import type { PlannedStep } from './plan.ts'
 
@@ -101,11 +101,16 @@ export async function claimSteps(
     tenants: readonly string[] | null
   },
 ): Promise<Claim[]> {
-  const rows = await withLedger(db, 'worker', (tx) =>
-    rowsOf<{ o_tenant: string; o_run: string; o_step: string; o_fence: string | number | bigint; o_attempt: number }>(
-      tx,
-      sql`select * from app.claim_steps(${input.worker}, ${textArray(input.queues)}, ${input.limit}, ${input.leaseMs}, ${input.tenants === null ? null : textArray(input.tenants)})`,
-    ),
+  const rows = await callOnce<{
+    o_tenant: string
+    o_run: string
+    o_step: string
+    o_fence: string | number | bigint
+    o_attempt: number
+  }>(
+    db,
+    ofWorkers,
+    sql`select * from app.claim_steps(${input.worker}, ${textArray(input.queues)}, ${input.limit}, ${input.leaseMs}, ${input.tenants === null ? null : textArray(input.tenants)})`,
   )
   return rows.map((row) => ({
     tenantId: row.o_tenant,
@@ -204,13 +209,15 @@ export function releaseStep(
 
 /** Gives back at once what another owner held. Only for a process that owns every lease. */
 export function adopt(db: Db, worker: string): Promise<number> {
-  return withLedger(db, 'worker', (tx) => single(tx, sql`select app.adopt(${worker}) as value`))
+  return onlyValue(callOnce(db, ofWorkers, sql`select app.adopt(${worker}) as value`))
 }
 
 /** Housekeeping: lost leases, deadlines, missed wake-ups. Answers where something can be claimed. */
 export async function tick(db: Db, limit = 100): Promise<{ tenantId: string; queue: QueueType }[]> {
-  const rows = await withLedger(db, 'worker', (tx) =>
-    rowsOf<{ o_tenant: string; o_queue: QueueType }>(tx, sql`select * from app.tick(${limit})`),
+  const rows = await callOnce<{ o_tenant: string; o_queue: QueueType }>(
+    db,
+    ofWorkers,
+    sql`select * from app.tick(${limit})`,
   )
   return rows.map((row) => ({ tenantId: row.o_tenant, queue: row.o_queue }))
 }
@@ -220,11 +227,10 @@ export type DueMessage = { tenantId: string; id: string; kind: string; payload: 
 
 /** Takes up to `limit` due messages for `leaseMs`. */
 export async function claimOutbox(db: Db, limit: number, leaseMs: number): Promise<DueMessage[]> {
-  const rows = await withLedger(db, 'worker', (tx) =>
-    rowsOf<{ tenant_id: string; id: string; kind: string; payload: unknown; attempts: number }>(
-      tx,
-      sql`select * from app.claim_outbox(${limit}, ${leaseMs})`,
-    ),
+  const rows = await callOnce<{ tenant_id: string; id: string; kind: string; payload: unknown; attempts: number }>(
+    db,
+    ofWorkers,
+    sql`select * from app.claim_outbox(${limit}, ${leaseMs})`,
   )
   return rows.map(({ tenant_id, ...row }) => ({ tenantId: tenant_id, ...row }))
 }
@@ -237,17 +243,20 @@ export async function finishOutbox(
   retryMs: number,
 ): Promise<void> {
   const data = error === null ? null : JSON.stringify(error)
-  await withLedger(db, 'worker', (tx) =>
-    tx.execute(sql`select app.finish_outbox(${message.tenantId}, ${message.id}, ${data}::jsonb, ${retryMs})`),
+  await callOnce(
+    db,
+    ofWorkers,
+    sql`select app.finish_outbox(${message.tenantId}, ${message.id}, ${data}::jsonb, ${retryMs})`,
   )
 }
 
 /** Says how many bytes lake and files of a tenant take. */
 export async function noteStorage(db: Db, tenantId: string, bytes: number): Promise<void> {
-  await withTenant(db, { tenantId, side: 'worker' }, (tx) =>
-    tx.execute(sql`select app.note_storage(${tenantId}, ${bytes}::bigint)`),
-  )
+  await callOnce(db, { tenantId, side: 'worker' }, sql`select app.note_storage(${tenantId}, ${bytes}::bigint)`)
 }
+
+// Bound to no tenant: tenant tables look empty, only the ledger's functions can be called.
+const ofWorkers = { tenantId: '', side: 'worker' } as const
 
 // A claim's words run bound to its tenant, although the functions would find the row by their arguments alone.
 function onStep<T>(
@@ -256,11 +265,14 @@ function onStep<T>(
   statement: (args: ReturnType<typeof sql>) => ReturnType<typeof sql>,
 ): Promise<T> {
   const args = sql`${claim.tenantId}, ${claim.runId}, ${claim.stepKey}, ${claim.fence.toString()}::bigint`
-  return withTenant(db, { tenantId: claim.tenantId, side: 'worker' }, (tx) => single<T>(tx, statement(args)))
+  return onlyValue(callOnce<{ value: T }>(db, { tenantId: claim.tenantId, side: 'worker' }, statement(args)))
 }
 
-async function single<T>(tx: Tx, statement: ReturnType<typeof sql>): Promise<T> {
-  const [row] = await rowsOf<{ value: T }>(tx, statement)
+const single = <T>(tx: Tx, statement: ReturnType<typeof sql>): Promise<T> =>
+  onlyValue(rowsOf<{ value: T }>(tx, statement))
+
+async function onlyValue<T>(rows: Promise<{ value: T }[]>): Promise<T> {
+  const [row] = await rows
   if (!row) throw new Error('a ledger function answered no row')
   return row.value
 }

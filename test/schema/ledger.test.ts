@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from 'vitest'
 import { memoryDatabase, refuseOtherTransitions } from '../support/database.ts'
 import { ledgerCases } from './ledger-cases.ts'
+import { oneTripCases } from './one-trip-cases.ts'
 
 let database: Awaited<ReturnType<typeof memoryDatabase>>
 beforeAll(async () => {
@@ -10,3 +11,4 @@ beforeAll(async () => {
 afterAll(() => database.close())
 
 ledgerCases('embedded PostgreSQL', () => database.db)
+oneTripCases('embedded PostgreSQL', () => database.db)

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe } from 'vitest'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { ledgerCases } from '../schema/ledger-cases.ts'
+import { oneTripCases } from '../schema/one-trip-cases.ts'
 import { ownedDatabase, startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres()
@@ -22,4 +23,5 @@ describe.skipIf(left !== undefined)(`on a server${left === undefined ? '' : `, l
     if ('stop' in postgres) await postgres.stop()
   })
   ledgerCases('PostgreSQL', () => opened.db)
+  oneTripCases('PostgreSQL', () => opened.db)
 })

@@ -2,8 +2,9 @@ import { drizzle } from 'drizzle-orm/node-postgres'
 import { migrate } from 'drizzle-orm/node-postgres/migrator'
 import pg from 'pg'
 import * as tables from '../../schema/tables/index.ts'
-import type { Db, Side } from '../../shared/db/db.ts'
+import { type Db, offerOneTrip, type Side } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { oneTripOver } from './one-trip.ts'
 
 /** A connected database and how to leave it. */
 export type OpenDb = { db: Db; close(): Promise<void> }
@@ -22,7 +23,9 @@ export function openPg(url: string, max = 10): OpenDb {
   // gets a new one, or an error of its own.
   pool.on('error', () => undefined)
   pool.on('connect', (client) => client.on('error', () => undefined))
-  return { db: drizzle(pool, { schema: tables }), close: () => pool.end() }
+  const db = drizzle(pool, { schema: tables })
+  offerOneTrip(db, oneTripOver(pool))
+  return { db, close: () => pool.end() }
 }
 
 /** Brings the database to this version of the product; safe to repeat and from several processes at once. */
