@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { bigint, doublePrecision, integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
+import { bigint, boolean, doublePrecision, integer, jsonb, primaryKey, text, timestamp } from 'drizzle-orm/pg-core'
 import type { Feature } from '../config/features.ts'
 import type { CountedQuota } from '../config/quotas.ts'
 import { type PlanLimits, plans, type TenantConfiguration } from '../config/tenant.ts'
@@ -66,6 +66,8 @@ export const tenantTurn = app.table('tenant_turn', {
   averageMs: doublePrecision('average_ms').notNull().default(1000),
   /** Its worker time in all. */
   workerMs: doublePrecision('worker_ms').notNull().default(0),
+  /** Steps that it runs now, over all its queues. */
+  running: integer().notNull().default(0),
 })
 
 /** Where the turns of a queue type stand. */
@@ -124,6 +126,9 @@ export const tenantQueue = app.table(
     nextReadyAt: timestamp('next_ready_at', { withTimezone: true })
       .notNull()
       .default(sql`'infinity'`),
+    hasReady: boolean('has_ready')
+      .notNull()
+      .generatedAlwaysAs(sql`next_ready_at < 'infinity'`),
     /** Where its next turn starts, and the tenant's `virtualMs` when that was reckoned. */
     turnMs: doublePrecision('turn_ms').notNull().default(0),
     chargedMs: doublePrecision('charged_ms').notNull().default(0),

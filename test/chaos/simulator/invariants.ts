@@ -15,6 +15,10 @@ export async function brokenNow(db: Db): Promise<string[]> {
       from app.tenant_limit l, lateral (select sum(running) n from app.tenant_queue q where q.tenant_id = l.tenant_id) c
       where n > l.max_running_total
     union all
+    select format('tenant %s counts %s running steps, its queues %s', q.tenant_id, coalesce(u.running, 0), n)
+      from (select tenant_id, sum(running) n from app.tenant_queue group by tenant_id) q left join app.tenant_turn u using (tenant_id)
+      where coalesce(u.running, 0) <> n
+    union all
     select format('queue %s of %s has a ready step that nobody will look for', q.queue, q.tenant_id)
       from app.tenant_queue q, lateral (select min(ready_at) m from app.run_step s
         where s.tenant_id = q.tenant_id and s.queue = q.queue and s.state = 'ready') c
