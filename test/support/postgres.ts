@@ -24,11 +24,12 @@ export type StartedPostgres =
 export const postgresLogin = { user: 'tester', password: secretCanary('of-postgres'), database: 'postgres' } as const
 
 /**
- * Starts a PostgreSQL server with a fresh cluster on a free port of 127.0.0.1, without a socket and without fsync.
+ * Starts a PostgreSQL server with a fresh cluster on a free port of 127.0.0.1, without a socket and, unless `more`
+ * settings say otherwise, without fsync.
  * Looks for the programs in PATH, by pg_config and under /usr/lib/postgresql. PostgreSQL refuses to run as root, so
  * root lends it to the user postgres or nobody.
  */
-export async function startPostgres(): Promise<StartedPostgres> {
+export async function startPostgres(more: readonly string[] = []): Promise<StartedPostgres> {
   const bin = await findBinaries()
   if (!bin) return { skipped: 'no PostgreSQL server programs on this machine' }
   const as = await lender()
@@ -42,7 +43,8 @@ export async function startPostgres(): Promise<StartedPostgres> {
   await runAs(as, [...initial, '--pwfile', passwords, '-E', 'UTF8', '--locale', 'C'])
   const port = await freePort()
   const settings = ['fsync=off', 'listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`, 'ssl=off']
-  const command = [...as, join(bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])]
+  const options = [...settings, ...more].flatMap((setting) => ['-c', setting])
+  const command = [...as, join(bin, 'postgres'), '-D', data, ...options]
   const { user, password, database } = postgresLogin
   const url = `postgres://${user}:${password}@127.0.0.1:${port}/${database}`
   const start = () => {
