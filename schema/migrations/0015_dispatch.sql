@@ -228,75 +228,107 @@ begin
   return true;
 end $$;
 --> statement-breakpoint
+-- The turns in which something can be claimed, and where each starts, which is told at claim_steps. Queues have clocks of
+-- their own, so their turns are compared by how far they lead them. PostgreSQL takes this function into the statements that
+-- use it; nothing is planned anew.
+create function app.claimable(p_queues text[], p_tenants text[])
+returns table (tenant_id text, queue text, max_running_total int, weight int, average_ms float8, start float8, lead float8, turn_at timestamptz) language sql stable as $$
+  select q.tenant_id, q.queue, l.max_running_total, l.weight, coalesce(u.average_ms, 1000), t.start, t.start - k.virtual_ms, q.turn_at
+  from app.tenant_queue q join app.tenant_limit l on l.tenant_id = q.tenant_id join app.turn_clock k on k.queue = q.queue
+    left join app.tenant_turn u on u.tenant_id = q.tenant_id,
+    lateral (select least(greatest(q.turn_ms + coalesce(u.virtual_ms, 0) - q.charged_ms, k.virtual_ms), k.virtual_ms + 10000) as start) t
+  where q.queue = any (p_queues) and q.desired = 'running' and q.has_ready and q.next_ready_at <= clock_timestamp()
+    and q.running < q.max_running and (p_tenants is null or q.tenant_id = any (p_tenants)) and coalesce(u.running, 0) < l.max_running_total
+$$;
+--> statement-breakpoint
 -- Hands out ready steps. Turns go to the tenant that has had the least worker time for its weight (start-time fair
 -- queueing, Goyal, Vin and Cheng 1996): a queue's turn starts where its last one ended, plus what its tenant was charged
 -- for elsewhere meanwhile, never before the turn served last and at most 10 s after it, so that nobody saves up turns and
--- nobody pays for ever. At most `quantum` steps a turn, never above the queue's and the tenant's limits. The first
--- statement locks turn rows; the later ones read with a fresh snapshot, so that a step made ready meanwhile is not
--- written out of next_ready_at.
+-- nobody pays for ever. At most `quantum` steps a turn, never above the queue's and the tenant's limits. What is in other
+-- hands is passed over, but not for a turn that starts more than a second after the first: it would be overtaken for ever.
+-- The first statement locks turn rows; the later ones read with a fresh snapshot, so that a step made ready meanwhile is
+-- not written out of next_ready_at.
 create or replace function app.claim_steps(p_worker text, p_queues text[], p_limit int, p_lease_ms int, p_tenants text[] default null)
 returns table (o_tenant text, o_run text, o_step text, o_fence bigint, o_attempt int)
 language plpgsql security definer set search_path = pg_catalog, app set plan_cache_mode = force_generic_plan as $$
-declare t record; s record; v_n int; v_room int; v_left int := p_limit; v_fence bigint; v_first boolean := true; v_key bigint; v_charged float8;
+declare
+  t record; s record; v_n int; v_room int; v_left int := p_limit; v_fence bigint; v_key bigint; v_charged float8;
+  v_first boolean := true; v_errand boolean; v_waited boolean := false;
 begin
   if exists (select from app.system_control where desired = 'stopped') then return; end if;
-  if exists (select from app.run_errand) then perform app.run_errands(1); end if;
-  for t in
-    select q.tenant_id, q.queue, q.generation, least(q.quantum, q.max_running - q.running) room, l.max_running_total, l.weight,
-      least(greatest(q.turn_ms + coalesce(u.virtual_ms, 0) - q.charged_ms, k.virtual_ms), k.virtual_ms + 10000) as start,
-      coalesce(u.average_ms, 1000) as average_ms
-    from app.tenant_queue q join app.tenant_limit l on l.tenant_id = q.tenant_id join app.turn_clock k on k.queue = q.queue
-      left join app.tenant_turn u on u.tenant_id = q.tenant_id
-    where q.queue = any (p_queues) and q.desired = 'running' and q.has_ready and q.next_ready_at <= clock_timestamp()
-      and q.running < q.max_running and (p_tenants is null or q.tenant_id = any (p_tenants)) and coalesce(u.running, 0) < l.max_running_total
-    order by start, q.turn_at limit p_limit for update of q skip locked
+  v_errand := exists (select from app.run_errand);
+  if v_errand then perform app.run_errands(1); end if;
   loop
-    -- The total of a tenant spans its queues: two claims of one tenant take turns. Only the first may wait, so no cycle.
-    v_key := hashtextextended('claim ' || t.tenant_id, 0);
-    if v_first then perform pg_advisory_xact_lock(v_key); elsif not pg_try_advisory_xact_lock(v_key) then continue; end if;
-    v_first := false;
-    v_room := least(t.room, t.max_running_total - coalesce((select running from app.tenant_turn where tenant_id = t.tenant_id), 0));
-    if v_room <= 0 then continue; end if;
-    v_n := 0;
-    for s in
-      select x.run_id, x.step_key, x.attempt
-      from app.run_step x join app.pipeline_run r on r.tenant_id = x.tenant_id and r.run_id = x.run_id
-      where x.tenant_id = t.tenant_id and x.queue = t.queue and x.state = 'ready' and x.ready_at <= clock_timestamp()
-      order by x.priority desc, x.ready_at limit least(v_room, v_left) for update of x, r skip locked
+    for t in
+      select q.tenant_id, q.queue, q.generation, least(q.quantum, q.max_running - q.running) room, c.max_running_total, c.weight, c.start, c.earliest, c.average_ms
+      from (select *, min(start) over (partition by queue) as earliest from app.claimable(p_queues, p_tenants)) c
+        join app.tenant_queue q on q.tenant_id = c.tenant_id and q.queue = c.queue
+      where c.start <= c.earliest + 1000 and q.desired = 'running' and q.next_ready_at <= clock_timestamp() and q.running < q.max_running
+      order by c.lead, c.turn_at limit p_limit for update of q skip locked
     loop
-      v_fence := nextval('app.fence_seq');
-      with taken as (
-        update app.run_step set state = 'running', attempt = s.attempt + 1, fence = v_fence, lease_owner = p_worker, generation = t.generation,
-            lease_until = clock_timestamp() + p_lease_ms * interval '1 ms', attempt_started_at = clock_timestamp(),
-            started_at = coalesce(started_at, clock_timestamp()), progress = null, error = null, holds_slot = true, expected_ms = t.average_ms
-          where tenant_id = t.tenant_id and run_id = s.run_id and step_key = s.step_key
-      ), run as (
-        update app.pipeline_run set event_seq = event_seq + 1, state = case when state = 'queued' then 'running' else state end,
-            started_at = coalesce(started_at, clock_timestamp())
-          where tenant_id = t.tenant_id and run_id = s.run_id returning event_seq
-      )
-      insert into app.run_event (tenant_id, run_id, seq, type, step_key, data)
-        select t.tenant_id, s.run_id, event_seq, 'step.started', s.step_key, jsonb_build_object('attempt', s.attempt + 1) from run;
-      o_tenant := t.tenant_id; o_run := s.run_id; o_step := s.step_key; o_fence := v_fence; o_attempt := s.attempt + 1;
-      v_n := v_n + 1;
-      return next;
+      -- The total of a tenant spans its queues: two claims of one tenant take turns. Only the first may wait, so no cycle.
+      v_key := hashtextextended('claim ' || t.tenant_id, 0);
+      if v_first then perform pg_advisory_xact_lock(v_key); elsif not pg_try_advisory_xact_lock(v_key) then continue; end if;
+      v_first := false;
+      v_room := least(t.room, t.max_running_total - coalesce((select running from app.tenant_turn where tenant_id = t.tenant_id), 0));
+      if v_room <= 0 then continue; end if;
+      v_n := 0;
+      for s in
+        select x.run_id, x.step_key, x.attempt
+        from app.run_step x join app.pipeline_run r on r.tenant_id = x.tenant_id and r.run_id = x.run_id
+        where x.tenant_id = t.tenant_id and x.queue = t.queue and x.state = 'ready' and x.ready_at <= clock_timestamp()
+        order by x.priority desc, x.ready_at limit least(v_room, v_left) for update of x, r skip locked
+      loop
+        v_fence := nextval('app.fence_seq');
+        with taken as (
+          update app.run_step set state = 'running', attempt = s.attempt + 1, fence = v_fence, lease_owner = p_worker, generation = t.generation,
+              lease_until = clock_timestamp() + p_lease_ms * interval '1 ms', attempt_started_at = clock_timestamp(),
+              started_at = coalesce(started_at, clock_timestamp()), progress = null, error = null, holds_slot = true, expected_ms = t.average_ms
+            where tenant_id = t.tenant_id and run_id = s.run_id and step_key = s.step_key
+        ), run as (
+          update app.pipeline_run set event_seq = event_seq + 1, state = case when state = 'queued' then 'running' else state end,
+              started_at = coalesce(started_at, clock_timestamp())
+            where tenant_id = t.tenant_id and run_id = s.run_id returning event_seq
+        )
+        insert into app.run_event (tenant_id, run_id, seq, type, step_key, data)
+          select t.tenant_id, s.run_id, event_seq, 'step.started', s.step_key, jsonb_build_object('attempt', s.attempt + 1) from run;
+        o_tenant := t.tenant_id; o_run := s.run_id; o_step := s.step_key; o_fence := v_fence; o_attempt := s.attempt + 1;
+        v_n := v_n + 1;
+        return next;
+      end loop;
+      if v_n > 0 then
+        insert into app.tenant_turn as u (tenant_id, virtual_ms, running) values (t.tenant_id, v_n * t.average_ms / t.weight, v_n)
+          on conflict (tenant_id) do update set virtual_ms = u.virtual_ms + v_n * t.average_ms / t.weight, running = u.running + v_n
+          returning u.virtual_ms into v_charged;
+        -- By the first turn and not by one that passed it over: what is before the clock is forgotten. The clock may lag by
+        -- 50 ms of turns: a row that every claim writes would make claims wait for each other.
+        perform 1 from app.turn_clock where queue = t.queue and virtual_ms < t.earliest - 50 for update skip locked;
+        if found then update app.turn_clock set virtual_ms = t.earliest where queue = t.queue and virtual_ms < t.earliest; end if;
+      end if;
+      update app.tenant_queue q set running = running + v_n,
+          turn_at = case when v_n > 0 then clock_timestamp() else turn_at end,
+          turn_ms = case when v_n > 0 then t.start + v_n * t.average_ms / t.weight else turn_ms end,
+          charged_ms = case when v_n > 0 then v_charged else charged_ms end,
+          next_ready_at = coalesce(
+            (select min(x.ready_at) from app.run_step x where x.tenant_id = t.tenant_id and x.queue = t.queue and x.state = 'ready'), 'infinity')
+        where q.tenant_id = t.tenant_id and q.queue = t.queue;
+      v_left := v_left - v_n;
+      exit when v_left <= 0;
     end loop;
-    if v_n > 0 then
-      insert into app.tenant_turn as u (tenant_id, virtual_ms, running) values (t.tenant_id, v_n * t.average_ms / t.weight, v_n)
-        on conflict (tenant_id) do update set virtual_ms = u.virtual_ms + v_n * t.average_ms / t.weight, running = u.running + v_n
-        returning u.virtual_ms into v_charged;
-      -- The clock may lag by 50 ms of turns: a row that every claim writes would make claims wait for each other.
-      perform 1 from app.turn_clock where queue = t.queue and virtual_ms < t.start - 50 for update skip locked;
-      if found then update app.turn_clock set virtual_ms = t.start where queue = t.queue and virtual_ms < t.start; end if;
-    end if;
-    update app.tenant_queue q set running = running + v_n,
-        turn_at = case when v_n > 0 then clock_timestamp() else turn_at end,
-        turn_ms = case when v_n > 0 then t.start + v_n * t.average_ms / t.weight else turn_ms end,
-        charged_ms = case when v_n > 0 then v_charged else charged_ms end,
-        next_ready_at = coalesce(
-          (select min(x.ready_at) from app.run_step x where x.tenant_id = t.tenant_id and x.queue = t.queue and x.state = 'ready'), 'infinity')
-      where q.tenant_id = t.tenant_id and q.queue = t.queue;
-    v_left := v_left - v_n;
-    exit when v_left <= 0;
+    -- All that could be claimed may be in other hands for the moment of a commit; a worker that leaves empty-handed looks
+    -- again only when it is woken. Who holds nothing may wait for it, once.
+    exit when not v_first or v_errand or v_waited;
+    perform 1 from app.claimable(p_queues, p_tenants) c join app.tenant_queue q on q.tenant_id = c.tenant_id and q.queue = c.queue
+      order by c.lead limit 1 for update of q;
+    exit when not found;
+    v_waited := true;
   end loop;
 end $$;
+--> statement-breakpoint
+grant create on schema app to tributary_ledger;
+--> statement-breakpoint
+alter function app.claimable(text[], text[]) owner to tributary_ledger;
+--> statement-breakpoint
+revoke all on function app.claimable(text[], text[]) from public;
+--> statement-breakpoint
+revoke create on schema app from tributary_ledger;

@@ -539,6 +539,32 @@ export function ledgerCases(engine: string, open: () => Db): void {
       expect(share).toBeLessThan(0.8)
     })
 
+    test('a queue that had little to do so far takes no turns from those that had much', async () => {
+      const long = await makeTenant(open(), { maxQueuedRuns: 500 })
+      const fresh = await makeTenant(open(), { maxQueuedRuns: 500 })
+      const tenants = [long.tenantId, fresh.tenantId]
+      const serve = async (): Promise<string> => {
+        const [one] = await ledger.claimSteps(open(), {
+          worker: 'w1',
+          queues: queueTypes,
+          limit: 1,
+          leaseMs: 30_000,
+          tenants,
+        })
+        if (!one) throw new Error('nothing to claim')
+        await passed(open(), one, 20_000)
+        await ledger.completeStep(open(), one, {}, [])
+        return one.tenantId
+      }
+      for (let i = 0; i < 20; i++) await started(long, [{ key: 'a', queue: 'transform' }])
+      for (let i = 0; i < 10; i++) await serve()
+      for (let i = 0; i < 10; i++) await started(fresh, [{ key: 'a', queue: 'delivery' }])
+      const served: string[] = []
+      for (let i = 0; i < 8; i++) served.push(await serve())
+      expect(served.filter((id) => id === long.tenantId).length).toBeGreaterThanOrEqual(3)
+      expect(served.filter((id) => id === fresh.tenantId).length).toBeGreaterThanOrEqual(3)
+    })
+
     test('a tenant that comes back after a pause is served next, and has saved up no turns', async () => {
       const busy = await makeTenant(open(), { maxQueuedRuns: 500 })
       const back = await makeTenant(open(), { maxQueuedRuns: 500 })

@@ -1,0 +1,152 @@
+import { sql } from 'drizzle-orm'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { queueTypes } from '../../schema/states.ts'
+import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
+import { newId } from '../../shared/ids.ts'
+import { type Claim, claimSteps, completeStep, startRun } from '../../shared/runs/ledger.ts'
+import { migrationsFolder } from '../../standalone/ports.ts'
+import { brokenAtRest, brokenNow } from '../chaos/simulator/invariants.ts'
+import { makeTenant } from '../support/database.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
+
+const postgres = await startPostgres()
+
+const left = 'skipped' in postgres ? postgres.skipped : undefined
+
+describe.skipIf(left !== undefined)(
+  `claims beside each other${left === undefined ? '' : `, left out: ${left}`}`,
+  () => {
+    let opened: OpenDb
+    let db: Db
+    beforeAll(async () => {
+      const url = 'url' in postgres ? postgres.url : ''
+      await migratePg(url, migrationsFolder)
+      opened = openPg(url, 20)
+      db = opened.db
+    })
+    afterAll(async () => {
+      await opened.close()
+      if ('stop' in postgres) await postgres.stop()
+    })
+
+    type Tenant = Awaited<ReturnType<typeof makeTenant>>
+    const start = async ({ tenantId, pipelineId }: Tenant, steps: number): Promise<void> => {
+      const run = {
+        runId: newId('run'),
+        pipelineId,
+        pipelineVersion: 1,
+        trigger: 'manual',
+        idempotencyKey: null,
+        inputHash: null,
+        parameters: {},
+        timeoutMs: null,
+        requestedBy: 'key:test',
+        requestId: null,
+        steps: Array.from({ length: steps }, (_, position) => ({
+          key: `s${position}`,
+          position,
+          ps_type: 'test.any',
+          queue: 'transform' as const,
+          trigger: 'on_success' as const,
+          needs: [],
+          max_attempts: 1,
+          backoff_ms: 1,
+          backoff_cap_ms: 1,
+          timeout_ms: 60_000,
+          allow_failure: false,
+          settings: {},
+        })),
+      }
+      await withTenant(db, { tenantId, side: 'api' }, (tx) => startRun(tx, run))
+    }
+    const claim = (tenants: Tenant[], worker = 'w1', limit = 1): Promise<Claim[]> =>
+      claimSteps(db, {
+        worker,
+        queues: queueTypes,
+        limit,
+        leaseMs: 30_000,
+        tenants: tenants.map(({ tenantId }) => tenantId),
+      })
+
+    test('a worker does not leave empty-handed because another commits at that moment', async () => {
+      const tenant = await makeTenant(db)
+      await start(tenant, 3)
+      const held = Promise.withResolvers<void>()
+      const locked = Promise.withResolvers<void>()
+      const holding = db.transaction(async (tx) => {
+        await tx.execute(sql`select 1 from app.tenant_queue where tenant_id = ${tenant.tenantId} for update`)
+        locked.resolve()
+        await held.promise
+      })
+      await locked.promise
+      const waiting = claim([tenant])
+      await untilSomebodyWaits(db)
+      held.resolve()
+      await holding
+      expect(await waiting).toHaveLength(1)
+    })
+
+    test('a tenant whose turn it is by far is not passed over because its row is in other hands', async () => {
+      const [first, last] = [await makeTenant(db), await makeTenant(db)]
+      for (let i = 0; i < 4; i++) await start(last, 1)
+      for (let i = 0; i < 3; i++) {
+        const [one] = await claim([last])
+        if (!one) throw new Error('nothing to claim')
+        await db.execute(
+          sql`update app.run_step set attempt_started_at = clock_timestamp() - interval '1 hour' where run_id = ${one.runId}`,
+        )
+        await completeStep(db, one, {}, [])
+      }
+      await start(first, 1)
+      const held = Promise.withResolvers<void>()
+      const locked = Promise.withResolvers<void>()
+      const holding = db.transaction(async (tx) => {
+        await tx.execute(sql`select 1 from app.tenant_queue where tenant_id = ${first.tenantId} for update`)
+        locked.resolve()
+        await held.promise
+      })
+      await locked.promise
+      const waiting = claim([first, last])
+      await untilSomebodyWaits(db)
+      held.resolve()
+      await holding
+      expect((await waiting).map(({ tenantId }) => tenantId)).toEqual([first.tenantId])
+    })
+
+    test('sixteen claimers over few tenants do every step once, and the counters stay true', async () => {
+      const tenants: Tenant[] = []
+      for (let i = 0; i < 3; i++) tenants.push(await makeTenant(db, { maxRunningTotal: 3 }))
+      for (const tenant of tenants) for (let i = 0; i < 20; i++) await start(tenant, 2)
+      const done = new Set<string>()
+      const lane = async (worker: string): Promise<void> => {
+        for (let empty = 0; done.size < 120 && empty < 200;) {
+          const claims = await claim(tenants, worker, 2)
+          empty = claims.length === 0 ? empty + 1 : 0
+          for (const one of claims) {
+            const name = `${one.runId}/${one.stepKey}`
+            expect(done.has(name)).toBe(false)
+            done.add(name)
+            expect(await completeStep(db, one, {}, [])).toBe(true)
+          }
+        }
+      }
+      await Promise.all(Array.from({ length: 16 }, (_, at) => lane(`w${at}`)))
+      expect(done.size).toBe(120)
+      expect(await brokenNow(db)).toEqual([])
+      // The other tests of this file leave steps that run.
+      const ended = (await brokenAtRest(db)).filter((line) => !line.includes('is still'))
+      expect(ended).toEqual([])
+    })
+  },
+)
+
+async function untilSomebodyWaits(db: Db): Promise<void> {
+  for (;;) {
+    const [row] = await rowsOf<{ n: number }>(
+      db,
+      sql`select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and query like '%claim_steps%'`,
+    )
+    if (row && row.n > 0) return
+  }
+}
