@@ -126,8 +126,13 @@ async function liftLimits(plane: ControlPlane): Promise<void> {
 /** What a house owns is made as its administrator makes it, through the API, and by a worker that fails one run. */
 async function furnish(plane: ControlPlane, app: App, house: House): Promise<void> {
   const { mark } = house
+  const asked = new Set<string>()
   const ask = async (name: string, type: string, input: object, select = ''): Promise<Loose> => {
+    // The answer to the first of each is kept, for whoever has its key.
+    const isFirst = !asked.has(name) && !('idempotencyKey' in input)
+    asked.add(name)
     const { data, text } = await askGraphql(app, house.admin, {
+      headers: isFirst ? { 'idempotency-key': onceKey(house, name) } : {},
       document: `mutation ($input: ${type}!) { ${name}(input: $input) { errors { code message } ${select} } }`,
       variables: { input },
     })
@@ -238,5 +243,8 @@ export async function work(plane: ControlPlane, { id, mark }: House, ending?: 'g
   if (!ending) await failStep(plane.ports.db, claim, errorData(failure))
   return true
 }
+
+/** The key under which a house has asked for a mutation once. */
+export const onceKey = ({ mark }: House, mutation: string): string => `${mark}_once_${mutation}`
 
 const hostKey = (n: number): string => `SHA256:${String(n).repeat(43)}`

@@ -2,7 +2,7 @@ import type { GraphQLSchema } from 'graphql'
 import { accessOf, isOpenFor } from './access.ts'
 import { type Answer, askGraphql, askPath, type Caller, withoutRequestId } from './ask.ts'
 import { changedIn, stateOf } from './changes.ts'
-import type { Estate } from './estate.ts'
+import { type Estate, onceKey } from './estate.ts'
 import { tally, type Tally } from './tally.ts'
 import { documentOf, type Place, placesOf, type Target, targetsOf, type Values } from './targets.ts'
 import { type Kind, kindOf, likeness, type Stock } from './values.ts'
@@ -217,6 +217,8 @@ function differenceOf(one: string, other: string): string {
   return `…${one.slice(Math.max(0, at - 60), at + 160)} | …${other.slice(Math.max(0, at - 60), at + 160)}`
 }
 
+const holdsAny = (text: string, words: readonly string[]): boolean => words.some((word) => text.includes(word))
+
 /** The doors beside GraphQL, and the headers that every door reads. */
 export async function proveDoors(estate: Estate, stock: Stock): Promise<Tally> {
   const found = tally()
@@ -240,6 +242,19 @@ export async function proveDoors(estate: Estate, stock: Stock): Promise<Tally> {
     const log = (id: string): Promise<Answer> => askPath(estate.app, caller, `/v1/audit.ndjson?tenantId=${id}`)
     compare(`/v1/audit.ndjson as ${caller.name}`, await log(estate.b.id), await log(nobody), [estate.b.id, nobody])
   }
+  // The same request with the key of a request of B, whose kept answer shows a new key whole.
+  const again = await askGraphql(estate.app, estate.a.admin, {
+    document:
+      'mutation ($name: String!) { createApiKey(input: { name: $name }) { token apiKey { id } errors { code } } }',
+    variables: { name: `${estate.b.mark}_key_1` },
+    headers: { 'idempotency-key': onceKey(estate.b, 'createApiKey') },
+  })
+  const isNew = again.text.includes('"errors":[]') && !holdsAny(again.text, estate.b.secrets)
+  found.check(
+    isNew && !holdsAny(again.text, stock.marksOfB),
+    `the header idempotency-key gives A what is B's`,
+    () => again.text,
+  )
   const changed = changedIn(before, await stateOf(estate.plane.ports.db, estate.b.id))
   found.check(changed.length === 0, `other doors change B's ${changed.join(', ')}`)
   return found

@@ -16,14 +16,19 @@ import { rowsOf } from '../../shared/db/db.ts'
 import { tamper } from '../support/database.ts'
 import type { Loose } from '../support/control-plane.ts'
 import { askGraphql, type Caller } from './ask.ts'
-import { type Estate, type House, work } from './estate.ts'
+import { type Estate, type House, onceKey, work } from './estate.ts'
 import { documentOf, type Place, reachedBy, type Target, targetsOf, type Values } from './targets.ts'
 
 /**
  * What a value at a place finds: a tenant, a place in this very list, or what a field of the API answers, as `User.id`.
  * Nothing is found by free text, which must do as little as any other word. `wrap` puts the value into its form.
  */
-export type Kind = { finds: 'tenant' | 'cursor' | 'text' | { field: string }; wrap?: (value: string) => unknown }
+export type Kind = {
+  finds: 'tenant' | 'cursor' | 'text' | { field: string }
+  wrap?: (value: string) => unknown
+  /** What B has at this place of a field, where that is no word of its own. */
+  foreign?: (b: House, field: string) => string
+}
 
 const credentialIn = { finds: { field: 'Credential.name' } }
 const yamlWith = (name: string): string =>
@@ -87,6 +92,7 @@ export function kindOf({ coordinate, name, type, description }: Place): Kind | u
   if (type.name === 'JSON') return { finds: 'text', wrap: (value) => ({ word: value }) }
   if (type.name !== 'ID' && type.name !== 'String') return undefined
   if (name === 'tenantId') return { finds: 'tenant' }
+  if (name === 'idempotencyKey') return { finds: 'text', foreign: onceKey }
   if (name === 'after' || name === 'before') return { finds: 'cursor' }
   const field = prefixes[/`([a-z]+_)…`/.exec(description)?.[1] ?? '']
   if (field !== undefined) return { finds: { field } }
@@ -168,7 +174,8 @@ export async function openStock(schema: GraphQLSchema, estate: Estate): Promise<
     return cursor
   }
   const used = new Set<string>()
-  const foreign: Stock['foreign'] = async ({ finds }, target) => {
+  const foreign: Stock['foreign'] = async ({ finds, foreign: given }, target) => {
+    if (given) return given(b, target.edges.at(-1)?.field.name ?? '')
     if (finds === 'tenant') return b.id
     if (finds === 'cursor') return endCursor(target, b)
     if (finds === 'text') return `${b.mark}_credential_1`
@@ -265,6 +272,7 @@ export function likeness(value: string): string {
 
 // Places where a new name is what the field needs.
 const newNames = [
+  'SavePipelineInput.path',
   'CreateCredentialInput.name',
   'CreateUserInput.email',
   'SaveEnvironmentInput.name',
@@ -280,6 +288,7 @@ const companions = ['QueueLimitsInput.maxRunning', 'UpsertScheduleInput.name', '
 const words: Record<string, (estate: Estate) => unknown> = {
   'CreateUserInput.email': ({ fresh }) => `${fresh()}@people.example`,
   'CreateCredentialInput.name': ({ fresh }) => fresh(),
+  'SavePipelineInput.path': ({ fresh }) => `x/y/${fresh()}`,
   'OnboardTenantInput.tenantId': ({ fresh }) => fresh(),
   'CreateCredentialInput.provider': () => 'sftp',
   'SaveEnvironmentInput.name': async (estate) => {
