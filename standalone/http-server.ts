@@ -2,7 +2,6 @@ import { setMaxListeners } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import type { Log } from '../shared/log.ts'
 import { describeError } from '../shared/log.ts'
 
@@ -115,28 +114,50 @@ async function answer(
     response.setTimeout(streamStallMs, () => response.destroy())
     onStream(new Promise((resolve) => response.once('close', resolve)))
   }
-  const chunks = chunksOf(reply.body, isStream ? leaving : undefined)
-  await pipeline(Readable.from(chunks), response, { signal: gone.signal }).catch((error: unknown) => {
-    if (!gone.signal.aborted) throw error
-  })
+  await send(reply.body, response, gone.signal, isStream ? leaving : undefined)
 }
 
-// By its reader: the GraphQL server makes streams of a class of its own, which Readable.fromWeb refuses.
-async function* chunksOf(body: ReadableStream<Uint8Array>, leaving?: AbortSignal): AsyncIterable<Uint8Array> {
+// By its reader: the GraphQL server makes streams of a class of its own, which Node's own adapters refuse. Nothing is read
+// before the client took what there was.
+async function send(
+  body: ReadableStream<Uint8Array>,
+  response: ServerResponse,
+  gone: AbortSignal,
+  leaving: AbortSignal | undefined,
+): Promise<void> {
   const reader = body.getReader()
   const leave = (): void => void reader.cancel().catch(() => undefined)
-  if (leaving?.aborted) leave()
-  leaving?.addEventListener('abort', leave, { once: true })
+  const ends = [gone, leaving].filter((signal) => signal !== undefined)
+  for (const signal of ends) {
+    if (signal.aborted) leave()
+    signal.addEventListener('abort', leave, { once: true })
+  }
   try {
     for (;;) {
       const { done, value } = await reader.read()
-      if (done) return
-      yield value
+      if (done || gone.aborted) break
+      if (!response.write(value)) await drained(response, gone)
     }
+    response.end()
+  } catch (error) {
+    if (!gone.aborted) throw error
   } finally {
-    leaving?.removeEventListener('abort', leave)
-    await reader.cancel().catch(() => undefined)
+    for (const signal of ends) signal.removeEventListener('abort', leave)
+    leave()
   }
+}
+
+function drained(response: ServerResponse, gone: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      response.off('drain', end)
+      gone.removeEventListener('abort', end)
+      resolve()
+    }
+    if (gone.aborted) return resolve()
+    response.once('drain', end)
+    gone.addEventListener('abort', end, { once: true })
+  })
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {

@@ -50,19 +50,21 @@ export async function readAfter(
   after: number,
   limit: number,
 ): Promise<{ events: EventRow[]; state: RunState; eventSeq: number } | undefined> {
-  const [row] = await rowsOf<{ state: RunState; seq: number }>(
+  // In one statement: streams do nothing else, and what it says of the run is of the same moment as the events.
+  const rows = await rowsOf<{ state: RunState; event_seq: number } & (EventColumns | { seq: null })>(
     tx,
-    sql`select state, event_seq::float8 as seq from app.pipeline_run where tenant_id = ${run.tenantId} and run_id = ${run.runId}`,
+    sql`
+      select r.state, r.event_seq::float8 as event_seq, e.*
+      from app.pipeline_run r left join lateral (
+        select run_id, seq::float8 as seq, (extract(epoch from at) * 1000)::float8 as at_ms, type, step_key, data
+        from app.run_event where tenant_id = r.tenant_id and run_id = r.run_id and seq > ${after} order by seq limit ${limit}
+      ) e on true
+      where r.tenant_id = ${run.tenantId} and r.run_id = ${run.runId} order by e.seq`,
   )
+  const [row] = rows
   if (!row) return undefined
-  const events = await readEvents(tx, {
-    tenantId: run.tenantId,
-    runIds: [run.runId],
-    after,
-    limit,
-    filter: { kind: 'events' },
-  })
-  return { events, state: row.state, eventSeq: row.seq }
+  const events = rows.flatMap((one) => (one.seq === null ? [] : [eventOf(one)]))
+  return { events, state: row.state, eventSeq: row.event_seq }
 }
 
 type Range = { tenantId: string; runIds: readonly string[]; after: number; limit: number; filter: EventFilter }

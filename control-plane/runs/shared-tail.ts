@@ -45,20 +45,29 @@ export async function* follow<Event, Place>(
   const until = clock.now().getTime() + context.waits.streamMs
   const auth = authOf(context)
   let seen = after
-  let seat: Seat<Event, Place> | undefined
+  // Seated before it reads, if there is a tail: what comes while it reads is then heard of.
+  let seat = tailOf(context, source)?.join(auth)
   try {
+    let batch = await readOwn(context, source, seen, until)
     while (!context.signal.aborted) {
-      const batch = seat?.take(seen) ?? (await readOwn(context, source, seen, until))
       for (const event of batch.events) {
         seen = source.placeOf(event)
         yield event
       }
-      if (batch.events.length > 0) continue
-      if (batch.last !== undefined && source.compare(seen, batch.last) >= 0) return
-      const left = until - clock.now().getTime()
-      if (left <= 0) return
-      if (seat) await seat.change(left, context.signal)
-      else seat = tailOf(context, source, seen).join(auth)
+      if (batch.events.length < eventsPerRead) {
+        if (batch.last !== undefined && source.compare(seen, batch.last) >= 0) return
+        const left = until - clock.now().getTime()
+        if (left <= 0) return
+        if (seat) await seat.change(left, context.signal)
+        else {
+          const begun = tailOf(context, source)
+          seat = (begun ?? beginTail(context, source, seen)).join(auth)
+          // A tail that another began meanwhile may have shown already what came since the read: read once more.
+          if (!begun) await seat.change(left, context.signal)
+        }
+        if (context.signal.aborted) return
+      }
+      batch = seat?.take(seen) ?? (await readOwn(context, source, seen, until))
     }
   } finally {
     seat?.leave()
@@ -103,16 +112,18 @@ type Sitting = { auth: Auth; round: number; taken: number; refusal: unknown; wak
 // By database handle: a Node process has one, an edge request its own, which no other request may touch.
 const tails = new WeakMap<Db, Map<string, unknown>>()
 
-function tailOf<Event, Place>(
+// Sources of one name are made by one function: what stands under it is of their types.
+function tailOf<Event, Place>({ lastingDb }: Context, { name }: Source<Event, Place>): Tail<Event, Place> | undefined {
+  return tails.get(lastingDb)?.get(name) as Tail<Event, Place> | undefined
+}
+
+function beginTail<Event, Place>(
   { lastingDb: db, ports }: Context,
   source: Source<Event, Place>,
   from: Place,
 ): Tail<Event, Place> {
   const known = tails.get(db) ?? new Map<string, unknown>()
   tails.set(db, known)
-  // Sources of one name are made by one function: what the map holds under it is of their types.
-  const found = known.get(source.name) as Tail<Event, Place> | undefined
-  if (found) return found
   const made = startTail({ ...ports, db }, source, from, () => known.delete(source.name))
   known.set(source.name, made)
   return made
@@ -203,7 +214,7 @@ function startTail<Event, Place>(
 
   return {
     join(auth) {
-      const seat: Sitting = { auth, round: -1, taken: -1, refusal: undefined, wake: () => undefined }
+      const seat: Sitting = { auth, round: -1, taken: round, refusal: undefined, wake: () => undefined }
       sitting.add(seat)
       if (sitting.size === 1) void run()
       return {
