@@ -19,7 +19,10 @@ export type ProcessPool = {
   run(binding: Binding, job: Job, events: JobEvents, signal: AbortSignal): Promise<StepResult>
   /** Process ids of the tenants that have one. */
   pids(): Map<string, number>
-  /** Whether a tenant that has no process could get one now. A spare that died is replaced, so ask again in a moment. */
+  /**
+   * Whether a tenant that has no process could get one now: a spare is there, or was lately and the next is loading. One
+   * that died is replaced, so ask again.
+   */
   canSpawn(): boolean
   /** From here on a tenant's process ends as soon as it has no job. */
   keepNoneWarm(): void
@@ -30,6 +33,9 @@ export type ProcessPool = {
 /** `idleMs`: how long a tenant's process is kept without work. `killAfterMs`: what a job gets to obey an abort. */
 export type PoolOptions = { idleMs: number; killAfterMs: number }
 
+// A spare loads in a second, on a machine that is busy in several.
+const spareLoadMs = 15_000
+
 /** A pool with one spare process, so that a tenant's first step does not wait for DuckDB to load. */
 export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs: 500 }): ProcessPool {
   const tenants = new Map<string, Promise<TenantProcess>>()
@@ -37,6 +43,7 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
   let spare = spawnTenantProcess()
   let closed = false
   let { idleMs } = options
+  let readyAt = Number.NEGATIVE_INFINITY
 
   // The lake's file has one writer: a successor starts only when the old process is gone.
   function processOf(binding: Binding): Promise<TenantProcess> {
@@ -46,6 +53,7 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
     const child = spare.closing ? spawnTenantProcess() : spare
     spare = spawnTenantProcess()
     const ready = child.bind(binding).then(() => {
+      readyAt = performance.now()
       child.whenIdle(idleMs, () => {
         // From here on a new step gets a new process; it waits below until this one has let go of the lake.
         void child.close()
@@ -93,8 +101,11 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
     },
     pids: () => new Map([...started].map(([id, child]) => [id, child.pid])),
     canSpawn() {
-      if (spare.closing && !closed) spare = spawnTenantProcess()
-      return spare.isReady && !closed
+      if (closed) return false
+      if (spare.closing) spare = spawnTenantProcess()
+      const now = performance.now()
+      if (spare.isReady) readyAt = now
+      return now - readyAt < spareLoadMs
     },
     keepNoneWarm() {
       idleMs = 0
