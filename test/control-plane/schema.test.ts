@@ -27,6 +27,7 @@ describe('a key without scopes is refused by every root field that has one', () 
 
 test('what needs no scope is what somebody may know of or do to its own session', () => {
   expect(open.filter(({ isPublic }) => !isPublic).map(({ name }) => name)).toEqual([
+    'rateLimit',
     'viewer',
     'changePassword',
     'logout',
