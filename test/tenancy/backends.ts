@@ -111,11 +111,24 @@ async function settle(from: Db, to: Db, { id, mark }: House): Promise<void> {
       sql.raw(`select to_jsonb(t) as row from app.${name} t where ${column} = '${id}'`),
     )
     const given = rows.length > 0 ? rows.map(({ row }) => row) : [await rowFor(to, name, id, mark)]
+    const columns = sql.raw(await writableColumns(to, name))
     await tamper(
       to,
-      sql`insert into ${sql.raw(`app.${name}`)} overriding system value select * from jsonb_populate_recordset(null::${sql.raw(`app.${name}`)}, ${JSON.stringify(given)}::jsonb)`,
+      sql`insert into ${sql.raw(`app.${name}`)} (${columns}) overriding system value
+          select ${columns} from jsonb_populate_recordset(null::${sql.raw(`app.${name}`)}, ${JSON.stringify(given)}::jsonb)`,
     )
   }
+}
+
+// What the database makes of others of the same row is not for a statement to give.
+async function writableColumns(db: Db, table: string): Promise<string> {
+  const [row] = await rowsOf<{ columns: string }>(
+    db,
+    sql`select string_agg(quote_ident(attname), ', ' order by attnum) as columns from pg_attribute
+        where attrelid = ${`app.${table}`}::regclass and attnum > 0 and not attisdropped and attgenerated = ''`,
+  )
+  if (!row) throw new Error(`the table ${table} has no column`)
+  return row.columns
 }
 
 // What a row of a table that the house does not use holds.
