@@ -5,13 +5,18 @@ import { openNeon } from '../shared/db/neon.ts'
 import { readEnv } from '../shared/env.ts'
 import { jsonLog } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { liveSecrets } from '../shared/redact.ts'
 import { fireDue } from '../shared/schedules/fire-due.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
+import { redisHub } from '../shared/redis/hub.ts'
+import { redisRateLimit } from '../shared/redis/rate-limit.ts'
+import { type Redis, restful } from '../shared/redis/redis.ts'
+import { upstashRedis } from '../shared/redis/upstash.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
 import { inProcessWaker } from '../shared/waking/waker.ts'
 import { type App, createApp } from './app.ts'
-import { edgeEnv } from './env.ts'
+import { type EdgeEnv, edgeEnv } from './env.ts'
 
 /** What the platform lends to an invocation. */
 type Invocation = { waitUntil?: (work: Promise<unknown>) => void }
@@ -53,29 +58,44 @@ function houseOf(handed: Variables | Connection | undefined): House {
 
 function build(variables: Variables | undefined): House {
   const env = readEnv(edgeEnv, variables?.['DATABASE_URL'] === undefined ? denoVariables() : variables)
-  const shared: Omit<Ports, 'db'> = {
+  const shared: Omit<Ports, 'db' | 'hub'> = {
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
-    // Workers of another process are not heard from here: they and the watchers find the rows by looking again.
+    // Workers of another process are not heard from here: they find the rows by looking again.
     waker: inProcessWaker(),
-    hub: inProcessHub(),
     clock: systemClock,
     log: jsonLog(
       (line) => console.log(line),
       () => new Date(),
     ),
   }
+  const redis = redisOf(env)
+  // Without Redis watchers hear of what happens in this isolate, and find the rest by looking again.
+  const local = inProcessHub()
   const open: House['open'] = () => {
     const { db, close } = openNeon(env.DATABASE_URL, { max: 2, proxy: env.NEON_PROXY })
-    return { ports: { ...shared, db }, close }
+    if (!redis) return { ports: { ...shared, db, hub: local }, close }
+    // A subscription is a connection, too, and lives as long as the request.
+    const hub = redisHub(redis, shared)
+    return {
+      ports: { ...shared, db, hub },
+      close: async () => void (await Promise.all([close(), hub.close()])),
+    }
   }
   const app = createApp({
     ports: async () => open(),
     development: false,
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
+    ...(redis ? { rateLimit: redisRateLimit(redis, shared.signing) } : {}),
   })
   return { app, open }
+}
+
+function redisOf({ UPSTASH_REDIS_REST_URL: url, UPSTASH_REDIS_REST_TOKEN: token }: EdgeEnv): Redis | undefined {
+  if (url === undefined || token === undefined) return undefined
+  liveSecrets.guard(token)
+  return restful(upstashRedis({ url, token }), systemClock)
 }
 
 // Only Cloudflare writes this header itself; elsewhere any client could.

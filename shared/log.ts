@@ -1,3 +1,4 @@
+import type { Clock } from './clock.ts'
 import { liveSecrets } from './redact.ts'
 
 /** A structured log: one line per event, fields with plain values. */
@@ -39,4 +40,18 @@ export function describeError(error: unknown): string {
     at = at.cause
   }
   return liveSecrets.text(parts.join(' <- '))
+}
+
+/** Lets something be said at most once in `everyMs` (default a minute), and tells how often it happened since the last time. */
+export function rarely(clock: Pick<Clock, 'now'>, everyMs = 60_000): (say: (times: number) => void) => void {
+  let times = 0
+  let silentUntil = -Infinity
+  return (say) => {
+    times++
+    const now = clock.now().getTime()
+    if (now < silentUntil) return
+    silentUntil = now + everyMs
+    say(times)
+    times = 0
+  }
 }

@@ -4,7 +4,13 @@ import type { Clock } from './clock.ts'
 export type BucketKind = 'tenant' | 'key' | 'user' | 'address'
 
 /** Points that may be taken: a store of `pointsPerMinute` that fills again evenly, to the full in a minute. */
-export type Bucket = { kind: BucketKind; name: string; pointsPerMinute: number }
+export type Bucket = {
+  kind: BucketKind
+  /** Whose it is; an address is nobody's. Buckets of the same name are different ones in different tenants. */
+  tenantId?: string
+  name: string
+  pointsPerMinute: number
+}
 
 /** How the scarcest of the buckets stands after a call. */
 export type Standing = {
@@ -22,7 +28,9 @@ export type Standing = {
  * Limits by tokens. One call is one round trip of a driver, and all or nothing: who is out of one bucket takes from none.
  * A driver may throw; its callers then let the request pass.
  */
-export type RateLimit = { take(buckets: readonly [Bucket, ...Bucket[]], points: number): Promise<Standing> }
+export type RateLimit = {
+  take(buckets: readonly [Bucket, ...Bucket[]], points: number, signal?: AbortSignal): Promise<Standing>
+}
 
 const bucketsOfKindMax = 20_000
 
@@ -39,13 +47,17 @@ export function inProcessRateLimit(clock: Pick<Clock, 'now'>, bucketsMax = bucke
     levels.set(kind, known)
     return known
   }
-  const pointsNow = ({ kind, name, pointsPerMinute }: Bucket, now: number): number => {
-    const level = levelsOf(kind).get(name)
-    if (!level) return pointsPerMinute
-    return Math.min(pointsPerMinute, level.points + ((now - level.at) * pointsPerMinute) / 60_000)
+  const pointsNow = (bucket: Bucket, now: number): Level => {
+    const { pointsPerMinute } = bucket
+    const level = levelsOf(bucket.kind).get(nameIn(bucket))
+    if (!level) return { points: pointsPerMinute, at: now }
+    // A clock that goes back gives nobody the same points twice.
+    const at = Math.max(now, level.at)
+    return { points: Math.min(pointsPerMinute, level.points + ((at - level.at) * pointsPerMinute) / 60_000), at }
   }
-  const keep = ({ kind, name }: Bucket, level: Level): void => {
-    const known = levelsOf(kind)
+  const keep = (bucket: Bucket, level: Level): void => {
+    const known = levelsOf(bucket.kind)
+    const name = nameIn(bucket)
     // A Map keeps the order of insertion: what is put in anew is the newest.
     known.delete(name)
     known.set(name, level)
@@ -53,33 +65,54 @@ export function inProcessRateLimit(clock: Pick<Clock, 'now'>, bucketsMax = bucke
     const [oldest] = known.keys()
     if (oldest !== undefined) known.delete(oldest)
   }
+  // A level from which nothing is taken rises by itself; one that is not there is full.
+  const touch = (bucket: Bucket): void => {
+    const level = levelsOf(bucket.kind).get(nameIn(bucket))
+    if (level) keep(bucket, level)
+  }
   return {
     async take(buckets, points) {
       const now = clock.now().getTime()
-      const found = buckets.map((bucket) => {
-        const has = pointsNow(bucket, now)
-        // What costs more than a bucket holds is given when it is full.
-        const wanted = Math.min(points, bucket.pointsPerMinute)
-        return { bucket, has, wanted, isAllowed: has >= wanted }
-      })
-      const isAllowed = found.every((one) => one.isAllowed)
-      const left = found.map((one) => ({ ...one, has: isAllowed ? one.has - one.wanted : one.has }))
-      for (const { bucket, has } of left) keep(bucket, { points: has, at: now })
-      const scarcest = left.reduce((a, b) => (scarcity(b) < scarcity(a) ? b : a))
-      const { kind, pointsPerMinute: limit } = scarcest.bucket
-      const msFor = (missing: number): number => Math.ceil((missing * 60_000) / limit)
-      return {
-        isAllowed,
-        kind,
-        limit,
-        remaining: Math.floor(scarcest.has),
-        resetsAt: new Date(now + msFor(limit - scarcest.has)),
-        retryAfterMs: isAllowed ? 0 : msFor(scarcest.wanted - scarcest.has),
-      }
+      const found = buckets.map((bucket) => ({ bucket, level: pointsNow(bucket, now) }))
+      const isAllowed = found.every(({ bucket, level }) => level.points >= wantedOf(bucket, points))
+      for (const { bucket, level } of found)
+        if (isAllowed && points > 0) keep(bucket, { ...level, points: level.points - wantedOf(bucket, points) })
+        else touch(bucket)
+      const [first, ...others] = found.map(({ bucket, level }) => ({ bucket, has: level.points }))
+      if (!first) throw new Error('no bucket was asked for')
+      return standingOf([first, ...others], points, now)
     },
   }
 }
 
+/** A bucket and the points that it had before a call. */
+export type Found = { bucket: Bucket; has: number }
+
+/** What a call for `points` comes to: for all drivers the same. */
+export function standingOf(found: readonly [Found, ...Found[]], points: number, now: number): Standing {
+  const isAllowed = found.every(({ bucket, has }) => has >= wantedOf(bucket, points))
+  const left = found.map(({ bucket, has }) => {
+    const wanted = wantedOf(bucket, points)
+    return { bucket, wanted, isEnough: has >= wanted, has: isAllowed ? has - wanted : has }
+  })
+  const scarcest = left.reduce((a, b) => (scarcity(b) < scarcity(a) ? b : a))
+  const { kind, pointsPerMinute: limit } = scarcest.bucket
+  const msFor = (missing: number): number => Math.ceil((missing * 60_000) / limit)
+  return {
+    isAllowed,
+    kind,
+    limit,
+    remaining: Math.floor(scarcest.has),
+    resetsAt: new Date(now + msFor(limit - scarcest.has)),
+    retryAfterMs: isAllowed ? 0 : msFor(scarcest.wanted - scarcest.has),
+  }
+}
+
+// What costs more than a bucket holds is given when it is full.
+const wantedOf = (bucket: Bucket, points: number): number => Math.min(points, bucket.pointsPerMinute)
+
+const nameIn = ({ tenantId = '', name }: Bucket): string => `${tenantId}\n${name}`
+
 // What refuses comes before what has little left.
-const scarcity = ({ bucket, has, isAllowed }: { bucket: Bucket; has: number; isAllowed: boolean }): number =>
-  isAllowed ? has / bucket.pointsPerMinute : has / bucket.pointsPerMinute - 2
+const scarcity = ({ bucket, has, isEnough }: { bucket: Bucket; has: number; isEnough: boolean }): number =>
+  isEnough ? has / bucket.pointsPerMinute : has / bucket.pointsPerMinute - 2

@@ -6,6 +6,7 @@ import { readEnv } from '../shared/env.ts'
 import { AppError } from '../shared/errors.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { redisRateLimit } from '../shared/redis/rate-limit.ts'
 import { liveSecrets } from '../shared/redact.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
@@ -15,6 +16,7 @@ import { untilReady } from '../workers/db/until-ready.ts'
 import { databaseCheck } from '../workers/health/database-check.ts'
 import { fleetMetrics, type Metric, processMetrics } from '../workers/health/metrics.ts'
 import { type Health, readiness, serveHealth } from '../workers/health/serve-health.ts'
+import { shareOver } from '../workers/redis/share.ts'
 import { processLog } from '../workers/process-log.ts'
 import { controlPlaneEnv } from './control-plane-env.ts'
 import { type HttpServer, serveHttp } from './http-server.ts'
@@ -25,7 +27,7 @@ const help = `The control plane of Tributary on Node and PostgreSQL.
   npm run control-plane -- --help    this text
 
 Environment: DATABASE_URL and PLATFORM_KEYS, and what .env.example tells beside them (HOST, PORT, PLATFORM_API_KEY,
-ALLOWED_ORIGINS, ACCOUNT_URL, HEALTH_HOST, HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
+ALLOWED_ORIGINS, ACCOUNT_URL, REDIS_URL, HEALTH_HOST, HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
 
 SIGTERM and SIGINT: /readyz turns to 503, streams end (clients resume elsewhere), requests get STOP_GRACE, exit 0. A
 second one ends it at once.
@@ -48,12 +50,13 @@ async function main(args: string[]): Promise<void> {
   liveSecrets.guard(env.PLATFORM_API_KEY)
   const { db, close } = openPg(env.DATABASE_URL, connectionsMax)
   const signals = openSignals(env.DATABASE_URL, { db, clock: systemClock, log })
+  const shared = shareOver(env.REDIS_URL, signals.hub, { clock: systemClock, log })
   const ports: Ports = {
     db,
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
     waker: signals.waker,
-    hub: signals.hub,
+    hub: shared.hub,
     clock: systemClock,
     log,
   }
@@ -72,6 +75,7 @@ async function main(args: string[]): Promise<void> {
     metrics: async () => [
       ...processMetrics(),
       ...ownMetrics(server?.streams() ?? 0, signals.isListening()),
+      ...shared.metrics(),
       ...(await fleet()),
     ],
   }
@@ -80,6 +84,7 @@ async function main(args: string[]): Promise<void> {
     development: false,
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
+    ...(shared.redis ? { rateLimit: redisRateLimit(shared.redis, ports.signing) } : {}),
   })
   const operators = await serveHealth(health, {
     host: env.HEALTH_HOST,
@@ -105,6 +110,7 @@ async function main(args: string[]): Promise<void> {
     log.info('control_plane.stopping', { signal: signal ?? 'none' })
     await server?.stop(env.STOP_GRACE)
     await operators.stop()
+    await shared.close()
     await signals.close()
     await close()
     log.info('control_plane.stopped')

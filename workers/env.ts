@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration, durationMs } from '../schema/config/duration.ts'
+import { redisVariables, withTls } from '../shared/redis/env.ts'
 import { platformKeysText } from '../shared/secrets/platform-keys.ts'
 
 const port = z.coerce.number().int().min(0).max(65_535)
@@ -18,6 +19,7 @@ export const processEnv = z.object({
   STOP_GRACE: duration.default('30s').transform(durationMs),
   /** Log level of the process's own log on standard error. */
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  ...redisVariables,
 })
 
 /** Environment of a worker of the self-hosted mode. */
@@ -38,5 +40,6 @@ export const workerEnv = processEnv
     path: ['SMTP_FROM'],
     message: 'required with SMTP_URL',
   })
+  .refine(...withTls)
 /** The parsed environment. */
 export type WorkerEnv = z.output<typeof workerEnv>

@@ -20,6 +20,7 @@ import { folderId } from './folder-id.ts'
 import { databaseCheck } from './health/database-check.ts'
 import { fleetMetrics, processMetrics } from './health/metrics.ts'
 import { serveHealth } from './health/serve-health.ts'
+import { shareOver } from './redis/share.ts'
 import { processLog } from './process-log.ts'
 import { startWorker, type Worker } from './worker.ts'
 import { workerMetrics } from './worker-metrics.ts'
@@ -34,7 +35,7 @@ const help = `A worker of Tributary: takes steps from PostgreSQL and runs each i
   --help             this text
 
 Environment: DATABASE_URL and PLATFORM_KEYS, and what .env.example tells beside them (TRIBUTARY_DATA_DIR, SMTP_URL,
-SMTP_FROM, ALLOW_PRIVATE_NETWORK, HEALTH_HOST, HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
+SMTP_FROM, ALLOW_PRIVATE_NETWORK, REDIS_URL, HEALTH_HOST, HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
 
 SIGTERM and SIGINT: claims nothing more, gives running steps STOP_GRACE to end, gives the rest back, exits 0. A second
 one ends it at once; what it had is another worker's when its leases run out.
@@ -69,12 +70,13 @@ async function main(args: string[]): Promise<void> {
   const { capacity = env.WORKER_CAPACITY, ...serves } = wanted
   const { db, close } = openPg(env.DATABASE_URL, capacity + 6)
   const signals = openSignals(env.DATABASE_URL, { db, clock: systemClock, log })
+  const shared = shareOver(env.REDIS_URL, signals.hub, { clock: systemClock, log })
   const ports: Ports = {
     db,
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
     waker: signals.waker,
-    hub: signals.hub,
+    hub: shared.hub,
     clock: systemClock,
     log,
   }
@@ -94,6 +96,7 @@ async function main(args: string[]): Promise<void> {
       metrics: async () => [
         ...processMetrics(),
         ...(worker ? workerMetrics(worker.figures(), signals.isListening()) : []),
+        ...shared.metrics(),
         ...(await fleet()),
       ],
     },
@@ -102,6 +105,7 @@ async function main(args: string[]): Promise<void> {
   const leave = async (): Promise<void> => {
     await worker?.stop(env.STOP_GRACE)
     await health.stop()
+    await shared.close()
     await signals.close()
     await close()
   }

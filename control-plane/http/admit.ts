@@ -4,6 +4,7 @@ import { tenantLimit } from '../../schema/tables/index.ts'
 import { withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
+import { describeError, rarely } from '../../shared/log.ts'
 import type { Bucket, RateLimit, Standing } from '../../shared/rate-limit.ts'
 import { networkOf } from '../auth/attempts.ts'
 import type { Auth, Context } from '../context.ts'
@@ -27,20 +28,22 @@ const rememberMs = 60_000
 const rememberedMax = 10_000
 
 /**
- * Admission by `limit`, which has 250 ms to answer: one that fails or is late stops nobody, and the log says so. Throws
- * RATE_LIMITED with the seconds to wait.
+ * Admission by `limit`, which has 250 ms to answer: one that fails or is late stops nobody, and the log says once a
+ * minute how often that was. Throws RATE_LIMITED with the seconds to wait.
  */
 export function admission(limit: RateLimit): Admission {
   const tenantPoints = pointsOfTenants()
   const failing = recentNames()
+  let unasked: ReturnType<typeof rarely> | undefined
   const ask = async (
     context: Context,
     buckets: [Bucket, ...Bucket[]],
     points: number,
   ): Promise<Standing | undefined> => {
     const { ports, requestId, spending } = context
-    const standing = await inTime(ports, async () => limit.take(buckets, points)).catch((error: unknown) => {
-      ports.log.warn('rate_limit.open', { requestId, error: error instanceof Error ? error.message : 'unknown' })
+    const standing = await inTime(ports, (signal) => limit.take(buckets, points, signal)).catch((error: unknown) => {
+      unasked ??= rarely(ports.clock)
+      unasked((times) => ports.log.warn('rate_limit.open', { times, requestId, error: describeError(error) }))
       return undefined
     })
     if (!standing) return undefined
@@ -91,10 +94,10 @@ function limited({ retryAfterMs, kind }: Standing): AppError {
 function bucketsOf({ tenantId, bearer }: Auth, pointsPerMinute: number): [Bucket, ...Bucket[]] {
   const own = Math.max(1, Math.floor(pointsPerMinute * shareOfOne))
   return [
-    { kind: 'tenant', name: tenantId, pointsPerMinute },
+    { kind: 'tenant', tenantId, name: '', pointsPerMinute },
     bearer.kind === 'key'
-      ? { kind: 'key', name: bearer.keyId, pointsPerMinute: own }
-      : { kind: 'user', name: JSON.stringify([tenantId, bearer.userId]), pointsPerMinute: own },
+      ? { kind: 'key', tenantId, name: bearer.keyId, pointsPerMinute: own }
+      : { kind: 'user', tenantId, name: bearer.userId, pointsPerMinute: own },
   ]
 }
 
@@ -103,15 +106,17 @@ const bucketOfAddress = ({ address }: Context): Bucket | undefined =>
     ? undefined
     : { kind: 'address', name: networkOf(address), pointsPerMinute: addressPointsPerMinute }
 
-async function inTime<T>({ clock }: Ports, work: () => Promise<T>): Promise<T> {
+async function inTime<T>({ clock }: Ports, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const answered = new AbortController()
-  const answer = work()
+  const late = new AbortController()
+  const answer = (async () => work(late.signal))()
   // Whoever loses the race may still fail, with nobody left to hear it.
   answer.catch(() => undefined)
   try {
     return await Promise.race([
       answer,
       clock.sleep(waitMs, answered.signal).then(() => {
+        late.abort()
         throw new Error(`no answer within ${waitMs} ms`)
       }),
     ])

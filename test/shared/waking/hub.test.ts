@@ -1,9 +1,15 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { inProcessHub } from '../../../shared/waking/hub.ts'
 import { inProcessWaker } from '../../../shared/waking/waker.ts'
+import { hubContract } from '../../contracts/hub.ts'
 
 const run = { tenantId: 'a', runId: 'run_1' }
 const never = new AbortController().signal
+
+describe('what every hub keeps to', () => {
+  const hub = inProcessHub()
+  hubContract(async () => ({ here: hub, there: hub, close: async () => undefined }))
+})
 
 test('a hint ends the waiting of its run, and of no other run or tenant', async () => {
   const hub = inProcessHub()
