@@ -10,6 +10,7 @@ import { noteDenials } from './audit/note-denials.ts'
 import { keyUse } from './auth/api-key.ts'
 import { authenticate } from './auth/authenticate.ts'
 import { type IdentityOptions, identityFor } from './auth/identity.ts'
+import type { KeyCache } from './auth/key-cache.ts'
 import { carriesBearer, isPublicDocument, publicBodyBytes } from './auth/public-document.ts'
 import { type Context, userIdOf, type Waits } from './context.ts'
 import { documentCache, documentRules } from './graphql/document-rules.ts'
@@ -36,6 +37,8 @@ export type AppOptions = {
   waits?: Partial<Waits>
   /** What callers may use in a minute; default: counted in this process alone. */
   rateLimit?: RateLimit
+  /** Remembers good keys for seconds; default: each is looked up with each request. */
+  keyCache?: KeyCache | undefined
   /** Whether people, unlike keys, may run the published operations only. Default: not in development. */
   sessionsRunPersistedOnly?: boolean
   identity?: IdentityOptions
@@ -122,6 +125,7 @@ export function createApp(options: AppOptions): App {
       refusal: undefined,
       waits,
       identity,
+      keyCache: options.keyCache,
       address: host.address,
       lastEventId: lastEventId(request),
       event: { id: undefined },

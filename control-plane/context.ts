@@ -3,6 +3,7 @@ import { type Db, type Tx, withTenant } from '../shared/db/db.ts'
 import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Identity } from './auth/identity.ts'
+import type { KeyCache } from './auth/key-cache.ts'
 import type { BatchLoader } from './graphql/batch.ts'
 import type { Spending } from './http/admit.ts'
 import type { Params } from './http/read-params.ts'
@@ -54,6 +55,8 @@ export type Context = {
   refusal: AppError | undefined
   waits: Waits
   identity: Identity
+  /** What is remembered of keys; undefined where each is looked up. */
+  keyCache: KeyCache | undefined
   /** Where the request comes from, if the host says so. */
   address: string | undefined
   /** The place after which an interrupted event stream goes on (`Last-Event-ID`), empty without one. */

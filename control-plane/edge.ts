@@ -16,6 +16,7 @@ import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
 import { inProcessWaker } from '../shared/waking/waker.ts'
 import { type App, createApp } from './app.ts'
+import { redisKeyCache } from './auth/key-cache.ts'
 import { type EdgeEnv, edgeEnv } from './env.ts'
 
 /** What the platform lends to an invocation. */
@@ -87,7 +88,7 @@ function build(variables: Variables | undefined): House {
     development: false,
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
-    ...(redis ? { rateLimit: redisRateLimit(redis, shared.signing) } : {}),
+    ...(redis ? { rateLimit: redisRateLimit(redis, shared.signing), keyCache: redisKeyCache(redis, shared) } : {}),
   })
   return { app, open }
 }

@@ -3,6 +3,7 @@ import { apiKey } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { forgetKeys } from '../auth/forget-keys.ts'
 import { authOf, type Context } from '../context.ts'
 import type { ApiKeyRow } from './graphql.ts'
 import { keyOwner } from './key-rights.ts'
@@ -23,6 +24,7 @@ export async function revokeApiKey(
     const revokedAt = context.ports.clock.now()
     await tx.update(apiKey).set({ revokedAt }).where(isKey)
     await audit(tx, { tenantId, actor, action: 'api_key.revoked', target: id, requestId: context.requestId })
+    await forgetKeys(context, tx, tenantId, [id])
     return { ...found, revokedAt }
   })
 }

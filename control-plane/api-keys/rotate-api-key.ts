@@ -4,6 +4,7 @@ import { apiKey } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { forgetKeys } from '../auth/forget-keys.ts'
 import { authOf, type Context } from '../context.ts'
 import { insertApiKey } from './create-api-key.ts'
 import type { ApiKeyRow } from './graphql.ts'
@@ -69,6 +70,7 @@ export async function rotateApiKey(
       requestId: context.requestId,
       details: { replacedBy: made.apiKey.id, overlapSeconds },
     })
+    await forgetKeys(context, tx, tenantId, [input.id])
     return { ...made, replaced: { ...old, ...end } }
   })
 }

@@ -23,8 +23,13 @@ export async function authenticate(context: Context, headers: Headers): Promise<
   const tenantId = headers.get('x-tenant-id')
   const issuer = token.startsWith('key_') ? undefined : claimedIssuer(token)
   if (issuer !== undefined && issuer !== ownIssuer) return authenticateProvider(context, token, issuer, tenantId)
-  const { ports } = context
-  const auth = await (issuer === undefined ? authenticateKey(ports, token) : authenticateSession(ports, token))
+  const { ports, keyCache } = context
+  // What is to be remembered keeps nobody waiting.
+  const cache: typeof keyCache = keyCache && {
+    ...keyCache,
+    keep: async (...found) => context.later(() => keyCache.keep(...found)),
+  }
+  const auth = await (issuer === undefined ? authenticateKey(ports, token, cache) : authenticateSession(ports, token))
   if (tenantId !== null && tenantId !== auth.tenantId)
     throw new AppError('FORBIDDEN', 'The header x-tenant-id names another tenant.')
   return auth

@@ -20,6 +20,7 @@ import { AppError } from '../../shared/errors.ts'
 import { cancelRun, retryRun } from '../../shared/runs/ledger.ts'
 import { type NewRun, startInTransaction } from '../../shared/runs/start-in-transaction.ts'
 import { endAccess } from '../auth/end-access.ts'
+import { forgetKeys } from '../auth/forget-keys.ts'
 import { authOf, type Context } from '../context.ts'
 import { type Refusal, refusalOf } from '../graphql/user-errors.ts'
 import { hasEnded, outcomeError, readOutcome, waitForRun } from '../runs/wait-for-run.ts'
@@ -95,6 +96,12 @@ async function revokeKeys(context: Context, tx: Tx, tenantId: string): Promise<v
     .where(and(eq(apiKey.tenantId, tenantId), isNull(apiKey.revokedAt)))
     .returning({ id: apiKey.id })
   for (const { id } of revoked) await note(context, tx, tenantId, 'api_key.revoked', {}, id)
+  await forgetKeys(
+    context,
+    tx,
+    tenantId,
+    revoked.map(({ id }) => id),
+  )
   await endAccess(context, tx, { tenantId }, 'offboarded')
 }
 

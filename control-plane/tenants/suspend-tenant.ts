@@ -4,6 +4,7 @@ import { tenant } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { forgetKeys } from '../auth/forget-keys.ts'
 import { authOf, type Context } from '../context.ts'
 
 /** A tenant's row. */
@@ -75,5 +76,6 @@ export async function moveTo(
     requestId: context.requestId,
     details: { from: row.status },
   })
+  await forgetKeys(context, tx, row.id)
   return { ...row, status }
 }
