@@ -8,6 +8,7 @@ const checks: Readonly<Record<string, readonly string[]>> = {
   'types, edge': ['tsc', '-p', 'tsconfig.edge.json'],
   'types, node': ['tsc', '-p', 'tsconfig.node.json'],
   generated: ['node', 'scripts/generate.ts', '--check'],
+  contract: ['node', 'scripts/contract.ts'],
   walls: ['node', 'scripts/walls.ts'],
   tables: ['node', 'scripts/tables.ts'],
   descriptions: ['node', 'scripts/descriptions.ts'],

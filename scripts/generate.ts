@@ -4,18 +4,20 @@ import { glob, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { GraphQLSchema } from 'graphql'
-import { lexicographicSortSchema, parse, printSchema, validate } from 'graphql'
+import { lexicographicSortSchema, printSchema } from 'graphql'
 import { z } from 'zod'
 import { pipelineShape, stepKeys } from '../schema/config/pipeline.ts'
 import type { CatalogEntry } from '../shared/config/catalog.ts'
 import { isObject, type JsonSchema } from '../shared/config/json-schema.ts'
 import type { Processor } from '../workers/define.ts'
+import { publishedDocuments, typedOperations } from './client-types.ts'
+import { releaseFaults, releasedPath, releasedSchema } from './contract.ts'
 import { rolesPage } from './roles-page.ts'
 
 /**
  * What is generated and checked in, by path from the root: the processors as data for the edge, the editor's schema of
  * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, the page of who may do what, and the
- * published operations by their hash. The same sources give the same bytes.
+ * published operations by their hash, and with their types. The same sources give the same bytes.
  */
 export async function generate(root: string): Promise<Map<string, string>> {
   const { processors } = await load<{ processors: readonly Processor[] }>(root, 'workers/processors/index.ts')
@@ -27,9 +29,12 @@ export async function generate(root: string): Promise<Map<string, string>> {
   ])
   if (existsSync(join(root, 'control-plane/graphql/schema.ts'))) {
     const { schema } = await load<{ schema: GraphQLSchema }>(root, 'control-plane/graphql/schema.ts')
-    files.set('schema/schema.graphql', `${printSchema(lexicographicSortSchema(schema))}\n`)
+    const sdl = sdlOf(schema)
+    const documents = await publishedDocuments(root, schema)
+    files.set('schema/schema.graphql', sdl)
     files.set('docs/roles.md', rolesPage(schema))
-    files.set('schema/operations.json', json(await operations(root, schema)))
+    files.set('schema/operations.json', json(Object.fromEntries(documents.map(({ id, text }) => [id, text]))))
+    files.set('schema/operations/index.ts', await typedOperations(sdl, documents))
   }
   return files
 }
@@ -145,19 +150,15 @@ async function templates(root: string): Promise<Record<string, { text: string; s
   return found
 }
 
-// Documents by the SHA-256 of their text, in the order of their files. One that does not fit the schema ends the generation.
-async function operations(root: string, schema: GraphQLSchema): Promise<Record<string, string>> {
-  const paths: string[] = []
-  for await (const path of glob('schema/operations/*.graphql', { cwd: root })) paths.push(path)
-  const found: Record<string, string> = {}
-  for (const path of paths.sort()) {
-    const text = await readFile(join(root, path), 'utf8')
-    const [fault] = validate(schema, parse(text))
-    if (fault) throw new Error(`${path}: ${fault.message}`)
-    found[createHash('sha256').update(text).digest('hex')] = text
-  }
-  return found
+/** Makes the API of the sources the released contract. Throws with every reason not to. */
+export async function release(root: string, today: Date): Promise<string> {
+  const { schema } = await load<{ schema: GraphQLSchema }>(root, 'control-plane/graphql/schema.ts')
+  const faults = releaseFaults(await releasedSchema(root, schema), schema, today)
+  if (faults.length > 0) throw new Error(faults.join('\n'))
+  return sdlOf(schema)
 }
+
+const sdlOf = (schema: GraphQLSchema): string => `${printSchema(lexicographicSortSchema(schema))}\n`
 
 async function load<Module>(root: string, path: string): Promise<Module> {
   // The registries are typed where they are written; an import by address has no type of its own.
@@ -176,5 +177,6 @@ if (import.meta.main) {
     process.exitCode = stale.length > 0 ? 1 : 0
   } else {
     for (const [path, text] of await generate(root)) await writeFile(join(root, path), text)
+    if (process.argv.includes('--release')) await writeFile(join(root, releasedPath), await release(root, new Date()))
   }
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import generated from '../../schema/operations.json' with { type: 'json' }
+import { operations } from '../../schema/operations/index.ts'
 import { limits } from '../graphql/limits.ts'
 import { AppError } from '../../shared/errors.ts'
 import { checkJson } from './check-json.ts'
@@ -8,7 +8,7 @@ import { readText } from './read-body.ts'
 /** What a request asks for. */
 export type Params = { query: string; variables: Record<string, unknown>; operationName: string | undefined }
 
-const published: ReadonlyMap<string, string> = new Map(Object.entries(generated))
+const published: ReadonlyMap<string, string> = new Map(Object.values(operations).map(({ id, text }) => [id, text]))
 const publishedTexts: ReadonlySet<string> = new Set(published.values())
 
 /** Whether a document is, to the letter, one of the published operations. */
