@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Client, graphqlClient } from '../../standalone/client.ts'
+import { until } from '../support/control-plane.ts'
 import { type EdgeHouse, edgeHouse } from './house.ts'
 import { onDeno, onWorkerd } from './runtimes.ts'
 
@@ -98,5 +99,53 @@ test.for([
     }
     expect(types[0]).toBe('run.queued')
     expect(types.at(-1)).toBe('run.succeeded')
+  },
+)
+
+test.for([
+  ['Deno', onDeno],
+  ['workerd', onWorkerd],
+] as const)(
+  'isolates on %s share limits, hints and what is known of keys through Redis',
+  { timeout: 120_000 },
+  async ([name, start], context) => {
+    const redis = house?.redis
+    if (!house || !redis) return context.skip(`left out: ${skipped || 'no redis-server on this machine'}`)
+    await using one = await start(house.variables)
+    await using other = await start(house.variables)
+    const { token } = house
+    const ask = (url: string, as = token): Promise<unknown> => graphqlClient(url, as).request('{ viewer { tenantId } }')
+    for (const { url } of [one, other]) await ask(url)
+    expect(redis.asked).toContain('EVALSHA')
+    // Whoever is out of points in Redis is refused in every isolate.
+    redis.lie = ([name, , keys], result) =>
+      name === 'EVALSHA' && keys === '2' ? [String(Date.now()), '0', '0'] : result
+    for (const { url } of [one, other]) await expect(ask(url)).rejects.toThrow('RATE_LIMITED')
+    redis.lie = undefined
+
+    const client = graphqlClient(one.url, token)
+    const made = (await client.request(
+      'mutation { createApiKey(input: { name: "short", scopes: [PIPELINES_READ] }) { apiKey { id } token } }',
+    )) as { createApiKey: { apiKey: { id: string }; token: string } }
+    const short = made.createApiKey
+    for (const { url } of [one, other, one, other]) await ask(url, short.token)
+    expect(redis.asked).toContain('SET')
+    await client.request('mutation ($id: ID!) { revokeApiKey(input: { id: $id }) { errors { code } } }', {
+      id: short.apiKey.id,
+    })
+    for (const { url } of [one, other]) await expect(ask(url, short.token)).rejects.toThrow('UNAUTHENTICATED')
+
+    // The stream waits in one isolate for what is stopped in the other: it would look again 5 s later by itself.
+    const begun = performance.now()
+    let frames = 0
+    for await (const _ of graphqlClient(other.url, token).subscribe('subscription { queueStatus { name } }', {})) {
+      if (++frames === 2) break
+      await until('it listens', () => redis.streams() > 0)
+      await client.request('mutation { controlWorkers(input: { action: STOP, queues: [INGEST] }) { errors { code } } }')
+    }
+    expect(performance.now() - begun).toBeLessThan(4_500)
+    // workerd tells half a minute later that a client is gone.
+    if (name === 'Deno') await until('no stream is left', () => redis.streams() === 0)
+    await client.request('mutation { controlWorkers(input: { action: START, queues: [INGEST] }) { errors { code } } }')
   },
 )
