@@ -1,18 +1,16 @@
 import { Redis as Client } from '@upstash/redis/cloudflare'
 import { commandMs, type Heard, type Redis, RedisRefusal, within } from './redis.ts'
 
-// A stream that says nothing for so long may be dead without a word; a new one costs one request.
-const quietMs = 60_000
 const openMs = 5_000
 // Texts on our channels are shorter than this by far.
 const charsMax = 65_536
 
 /**
  * Redis over the REST protocol of Upstash, by fetch alone: nothing is kept between two calls, so all requests of an
- * isolate may use it. A subscription is a stream of its own and belongs to the request that opened it; it ends after a
- * minute without a word.
+ * isolate may use it. A subscription is a stream of its own and belongs to the request that opened it. One that has said
+ * nothing for `quietMs` may be dead without a word, and is over; a new one costs one request.
  */
-export function upstashRedis({ url, token }: { url: string; token: string }): Redis {
+export function upstashRedis({ url, token }: { url: string; token: string }, quietMs = 60_000): Redis {
   const clients = new Map<number, Client>()
   const clientFor = (ms: number): Client => {
     const known = clients.get(ms)

@@ -130,3 +130,22 @@ test('limits that cannot be asked, or do not answer in time, stop nobody', async
     expect(plane.logged.filter((line) => line.includes('rate_limit.open'))).toHaveLength(1)
   }
 })
+
+test('limits that are away are told of once a minute, with how many requests passed, and asked no longer than they may take', async () => {
+  const t = await plane.tenant()
+  const clock = movableClock()
+  let gaveUp = 0
+  const silent: RateLimit = {
+    take: (_, __, signal) => new Promise(() => signal?.addEventListener('abort', () => void gaveUp++)),
+  }
+  const app = plane.appWith({ rateLimit: silent }, { clock })
+  plane.logged.length = 0
+  const told = (): unknown[] =>
+    plane.logged.filter((line) => line.includes('rate_limit.open')).map((line) => JSON.parse(line).times)
+  for (let i = 0; i < 3; i++) expect((await plane.query(small, { token: t.token, app })).status).toBe(200)
+  expect(told()).toEqual([1])
+  expect(gaveUp).toBe(3)
+  clock.forward(60_000)
+  await plane.query(small, { token: t.token, app })
+  expect(told()).toEqual([1, 3])
+})

@@ -137,6 +137,33 @@ describe.skipIf(left !== '')(`hints over a Redis${left}`, () => {
     expect(logged.join('\n')).toContain('hub.lost')
   })
 
+  test('a stream that is dead without a word is made anew', async () => {
+    const redis = upstashRedis(bridge, 100)
+    const there = kept(redisHub(redis, ports))
+    const watcher = watch(there, run)
+    // Each new stream has its watchers look once.
+    await until('it was made anew twice', () => watcher.woken() >= 3)
+    expect(bridge.streams()).toBeLessThanOrEqual(1)
+    await watcher.leave()
+  })
+
+  test('a connection that is dead without a word is found by asking, and made anew', async () => {
+    if ('skipped' in server) return
+    const quick = openRedis(server.url, ports, 200)
+    const there = kept(redisHub(quick.redis, ports))
+    const watcher = watch(there, run)
+    await until('it listens', () => watcher.woken() > 0)
+    server.pause()
+    await until('it was found', () => !quick.isConnected())
+    server.resume()
+    const before = watcher.woken()
+    await until('it listens again', () => watcher.woken() > before)
+    await wokenBy(watcher, kept(onNode()))
+    expect(quick.isConnected()).toBe(true)
+    await watcher.leave()
+    await quick.close()
+  })
+
   test('what strangers say on the channels harms nothing and reaches no other tenant', async () => {
     const there = kept(onEdge())
     const [mine, other] = [watch(there, run), watch(there, { tenantId: 'other' })]
@@ -155,5 +182,16 @@ describe.skipIf(left !== '')(`hints over a Redis${left}`, () => {
     await until('the hint after them is heard', () => mine.woken() > 1)
     expect(other.woken()).toBe(1)
     await Promise.all([mine.leave(), other.leave()])
+  })
+})
+
+// The real service, when its address and token are there.
+const { UPSTASH_REDIS_REST_URL: url = '', UPSTASH_REDIS_REST_TOKEN: token = '' } = process.env
+const unnamed = url === '' || token === '' ? ', left out: no UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN' : ''
+describe.skipIf(unnamed !== '')(`hints over Upstash itself${unnamed}`, () => {
+  const one = () => redisHub(upstashRedis({ url, token }), ports)
+  hubContract(async () => {
+    const [here, there] = [one(), one()]
+    return { here, there, close: async () => void (await Promise.all([here.close(), there.close()])) }
   })
 })

@@ -42,6 +42,25 @@ test('a sender is required with a mail server, and a grace names its unit', () =
   )
 })
 
+test('a Redis is reached with TLS, on this machine or by leave, and Upstash has a token', () => {
+  const plain = { ...hosted, REDIS_URL: 'redis://:secret@redis.example:6379' }
+  for (const shape of [workerEnv, controlPlaneEnv]) {
+    expect(() => readEnv(shape, plain)).toThrow('ALLOW_PLAIN_REDIS: a Redis on another host')
+    expect(readEnv(shape, { ...plain, ALLOW_PLAIN_REDIS: 'true' }).REDIS_URL).toBe(plain.REDIS_URL)
+    for (const REDIS_URL of ['rediss://redis.example', 'redis://127.0.0.1:6379', 'redis://localhost', 'redis://[::1]'])
+      expect(readEnv(shape, { ...hosted, REDIS_URL }).REDIS_URL).toBe(REDIS_URL)
+    for (const REDIS_URL of ['redis://127.0.0.1.example', 'redis://localhost.example', 'http://127.0.0.1'])
+      expect(() => readEnv(shape, { ...hosted, REDIS_URL })).toThrow('REDIS')
+  }
+  const upstash = { ...hosted, UPSTASH_REDIS_REST_URL: 'https://x.upstash.io', UPSTASH_REDIS_REST_TOKEN: 't' }
+  expect(readEnv(edgeEnv, upstash)).toMatchObject({ UPSTASH_REDIS_REST_TOKEN: 't', ALLOW_PLAIN_REDIS: false })
+  expect(() => readEnv(edgeEnv, { ...upstash, UPSTASH_REDIS_REST_URL: 'http://x.upstash.io' })).toThrow(
+    'ALLOW_PLAIN_REDIS',
+  )
+  for (const name of ['UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_TOKEN'])
+    expect(() => readEnv(edgeEnv, { ...upstash, [name]: '' })).toThrow('UPSTASH_REDIS_REST_TOKEN: required with')
+})
+
 test('all faults of an environment come in one error, by name, and empty means unset', () => {
   expect(readEnv(standaloneEnv, { PORT: '', HOST: '0.0.0.0' })).toEqual(readEnv(standaloneEnv, { HOST: '0.0.0.0' }))
   const faults = (): unknown => readEnv(standaloneEnv, { PORT: 'http', SMTP_URL: 'mail', WORKER_CAPACITY: '0' })

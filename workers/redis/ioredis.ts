@@ -11,16 +11,18 @@ export type OpenRedis = {
   close(): Promise<void>
 }
 
-const askEveryMs = 10_000
 const retryMs = { first: 100, most: 5_000 }
 
 /**
  * Opens the Redis of `url` over two connections, one of which listens. They come by themselves, again after each break,
- * 0.1 s later and then later each time, up to 5 s. A connection that is dead without a word is found within 20 s.
+ * 0.1 s later and then later each time, up to 5 s. A connection that is dead without a word is found after twice
+ * `askEveryMs` at the latest.
  */
-export function openRedis(url: string, { clock, log }: { clock: Clock; log: Log }): OpenRedis {
+export function openRedis(url: string, { clock, log }: { clock: Clock; log: Log }, askEveryMs = 10_000): OpenRedis {
   const options: RedisOptions = {
     connectTimeout: 10_000,
+    // One that is dead answers no farewell.
+    disconnectTimeout: 200,
     retryStrategy: (times) =>
       Math.min(retryMs.most, retryMs.first * 2 ** Math.min(times - 1, 10)) * (0.5 + Math.random() / 2),
     // What was not answered is not asked again: a repeat would take points twice.
