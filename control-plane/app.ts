@@ -23,6 +23,9 @@ import { withEventIds } from './http/event-ids.ts'
 import { inTimeOnly } from './http/in-time.ts'
 import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
 import { writeJson } from './http/write-json.ts'
+import { answerOf, problemOf } from './rest/answer.ts'
+import { findRoute, restPrefix } from './rest/find-route.ts'
+import { publishedAt } from './rest/published.ts'
 import { receiveMessage } from './webhooks/receive-message.ts'
 
 /** How the API is put up. */
@@ -47,7 +50,7 @@ export type AppOptions = {
 /** What the host lends to one request: `address` is where it comes from, which no header of it can say. */
 export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: string | undefined }
 
-/** The control plane as one fetch handler: `/graphql`, `/v1/audit.ndjson`, `/v1/hooks/<id>` and `/healthz`, the same on Workers, Deno and Node. */
+/** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
 /** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were noted as used, providers' keys. */
@@ -86,6 +89,8 @@ export function createApp(options: AppOptions): App {
     if (pathname === '/healthz') return Response.json({ status: 'ok' })
     const hookId = /^\/v1\/hooks\/([^/]+)$/.exec(pathname)?.[1]
     if (hookId !== undefined && request.method === 'POST') return answerMessage(request, requestId, host, hookId)
+    if (pathname.startsWith(`${restPrefix}/`))
+      return problemOf(await answerRest(request, requestId, host, url), requestId)
     const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
     if (pathname !== '/graphql' && !isExport)
       return refuse(new AppError('NOT_FOUND', 'There is no such path.'), requestId)
@@ -109,6 +114,30 @@ export function createApp(options: AppOptions): App {
       end()
       return response
     })
+  }
+
+  // What is asked by path and method, as the operation that it stands for.
+  async function answerRest(request: Request, requestId: string, host: Host, url: URL): Promise<Response> {
+    const published = request.method === 'GET' ? publishedAt(url.pathname) : undefined
+    if (published)
+      return answer(request, requestId, host, undefined, async (_context, end) => {
+        end()
+        return published()
+      })
+    try {
+      const { route, read, refuseForeign } = findRoute(request, url)
+      return await answer(request, requestId, host, read, async (context, end) => {
+        refuseForeign(context)
+        const headers = { accept: 'application/json', 'content-type': 'application/json' }
+        const asked = new Request(new URL('/graphql', url), { method: 'POST', headers, signal: request.signal })
+        const response = await answerOf(route, await yoga.fetch(asked, context), requestId)
+        end()
+        return response
+      })
+    } catch (error) {
+      if (error instanceof AppError) return refuse(error, requestId)
+      throw error
+    }
   }
 
   // Opens what the request works with; `end` closes it when its answer is out.

@@ -6,6 +6,8 @@ import { pathToFileURL } from 'node:url'
 import type { GraphQLSchema } from 'graphql'
 import { lexicographicSortSchema, printSchema } from 'graphql'
 import { z } from 'zod'
+import type { openApi as OpenApi } from '../control-plane/rest/openapi.ts'
+import type { Route } from '../control-plane/rest/define.ts'
 import { pipelineShape, stepKeys } from '../schema/config/pipeline.ts'
 import type { CatalogEntry } from '../shared/config/catalog.ts'
 import { isObject, type JsonSchema } from '../shared/config/json-schema.ts'
@@ -17,9 +19,13 @@ import { rolesPage } from './roles-page.ts'
 /**
  * What is generated and checked in, by path from the root: the processors as data for the edge, the editor's schema of
  * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, the page of who may do what, and the
- * published operations by their hash, and with their types. The same sources give the same bytes.
+ * published operations by their hash, and with their types, and the routes below `/api`. The same sources give the same
+ * bytes. `onTypes` gets the types of the operations before what uses them is loaded.
  */
-export async function generate(root: string): Promise<Map<string, string>> {
+export async function generate(
+  root: string,
+  onTypes?: (path: string, text: string) => Promise<void>,
+): Promise<Map<string, string>> {
   const { processors } = await load<{ processors: readonly Processor[] }>(root, 'workers/processors/index.ts')
   const catalog = catalogOf(processors)
   const files = new Map([
@@ -31,13 +37,20 @@ export async function generate(root: string): Promise<Map<string, string>> {
     const { schema } = await load<{ schema: GraphQLSchema }>(root, 'control-plane/graphql/schema.ts')
     const sdl = sdlOf(schema)
     const documents = await publishedDocuments(root, schema)
+    const types = await typedOperations(sdl, documents)
+    await onTypes?.(operationsPath, types)
     files.set('schema/schema.graphql', sdl)
     files.set('docs/roles.md', rolesPage(schema))
+    const { routes } = await load<{ routes: readonly Route[] }>(root, 'control-plane/rest/routes.ts')
+    const { openApi } = await load<{ openApi: typeof OpenApi }>(root, 'control-plane/rest/openapi.ts')
+    files.set('schema/openapi.json', json(openApi(routes)))
     files.set('schema/operations.json', json(Object.fromEntries(documents.map(({ id, text }) => [id, text]))))
-    files.set('schema/operations/index.ts', await typedOperations(sdl, documents))
+    files.set(operationsPath, types)
   }
   return files
 }
+
+const operationsPath = 'schema/operations/index.ts'
 
 /** Paths of generated files that are not what their sources say. */
 export async function staleFiles(root: string): Promise<string[]> {
@@ -176,7 +189,8 @@ if (import.meta.main) {
     for (const path of stale) console.error(`${path} is stale: run npm run generate`)
     process.exitCode = stale.length > 0 ? 1 : 0
   } else {
-    for (const [path, text] of await generate(root)) await writeFile(join(root, path), text)
-    if (process.argv.includes('--release')) await writeFile(join(root, releasedPath), await release(root, new Date()))
+    const write = (path: string, text: string): Promise<void> => writeFile(join(root, path), text)
+    for (const [path, text] of await generate(root, write)) await write(path, text)
+    if (process.argv.includes('--release')) await write(releasedPath, await release(root, new Date()))
   }
 }

@@ -87,7 +87,8 @@ function paramsOf(given: unknown): Params {
   return { query: text, variables: variables ?? {}, operationName: operationName ?? undefined }
 }
 
-function parseJson(text: string, what: string): unknown {
+/** A text as JSON, bounded as `checkJson` says. Throws BAD_INPUT and TOO_LARGE; `what` begins the message. */
+export function parseJson(text: string, what: string): unknown {
   checkJson(text, what)
   try {
     return JSON.parse(text)

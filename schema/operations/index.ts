@@ -74,6 +74,22 @@ export type CancelRunInput = {
   reason?: string | null | undefined;
 };
 
+/** What is asked of which queues. */
+export type ControlWorkersInput = {
+  /** What to do. */
+  action: WorkerAction;
+  /** The switch over the queues of all tenants, instead of a tenant. For the platform. */
+  all?: boolean | null | undefined;
+  /** With STOP: what runs is given back instead of waited for. */
+  force?: boolean | null | undefined;
+  /** A word of your own for this request: within 24 hours the same word with the same input is answered as the first time, and nothing is done again. Default: the header Idempotency-Key. */
+  idempotencyKey?: string | null | undefined;
+  /** Which of them; default: all. */
+  queues?: Array<QueueType> | null | undefined;
+  /** Whose queues; default: those of the key. Only the platform names another tenant. */
+  tenantId?: string | null | undefined;
+};
+
 /** A credential to store. */
 export type CreateCredentialInput = {
   /** A word of your own for this request: within 24 hours the same word with the same input is answered as the first time, and nothing is done again. Default: the header Idempotency-Key. */
@@ -121,6 +137,14 @@ export type CredentialStatus =
   | 'FAILED'
   /** It waits for its test. */
   | 'PENDING';
+
+/** A credential to delete. */
+export type DeleteCredentialInput = {
+  /** A word of your own for this request: within 24 hours the same word with the same input is answered as the first time, and nothing is done again. Default: the header Idempotency-Key. */
+  idempotencyKey?: string | null | undefined;
+  /** Which credential. */
+  name: string;
+};
 
 /** A schedule to delete. */
 export type DeleteScheduleInput = {
@@ -280,6 +304,42 @@ export type MisfirePolicy =
   /** Nothing: a time more than five minutes ago is passed over. */
   | 'SKIP';
 
+/** The server to which the tenant’s files go. It is stored as the credential `sftp`. */
+export type OnboardSftpInput = {
+  /** Name or address. */
+  host: string;
+  /** Fingerprint of the server, `SHA256:…`, as ssh-keygen -l prints it: a server with another is refused. */
+  hostKey: string;
+  /** Its password; never shown again. */
+  password: string;
+  /** Default: 22. */
+  port?: number | null | undefined;
+  /** Folder for the files; made if it is not there. Default: /. */
+  remoteDirectory?: string | null | undefined;
+  /** User on the server. */
+  username: string;
+};
+
+/** A tenant to set up. */
+export type OnboardTenantInput = {
+  /** Its administrator, who becomes its first user. */
+  adminEmail: string;
+  /** The company. */
+  companyName: string;
+  /** Sections database, sftp, fileProcessing, userManagement, monitoring; what is absent takes its default. */
+  configuration?: unknown;
+  /** A word of your own for this request: within 24 hours the same word with the same input is answered as the first time, and nothing is done again. Default: the header Idempotency-Key. */
+  idempotencyKey?: string | null | undefined;
+  /** Name for people. */
+  name: string;
+  /** What it may use. */
+  plan: Plan;
+  /** Where its files go. */
+  sftp?: OnboardSftpInput | null | undefined;
+  /** Its id for ever: a lower case letter, then 1 to 47 of lower case letters, digits and _. */
+  tenantId: string;
+};
+
 /** What a time does while a run before it is unfinished. */
 export type OverlapPolicy =
   /** It starts its run as well. */
@@ -311,6 +371,15 @@ export type PipelineOrigin =
   | 'TEMPLATE'
   /** The tenant saved it. */
   | 'TENANT';
+
+/** What a tenant may use. */
+export type Plan =
+  /** 16 steps at once, 4096 MiB of memory, 1024 GiB of storage, 500000 runs and 100000000000 rows a month. */
+  | 'ENTERPRISE'
+  /** 4 steps at once, 1024 MiB of memory, 100 GiB of storage, 20000 runs and 1000000000 rows a month. */
+  | 'SCALE'
+  /** 2 steps at once, 512 MiB of memory, 10 GiB of storage, 1000 runs and 10000000 rows a month. */
+  | 'STARTER';
 
 /** Which of a tenant’s runs are served first. */
 export type Priority =
@@ -548,6 +617,17 @@ export type StepState =
   /** It is done. */
   | 'SUCCEEDED';
 
+/** Life of a tenant. */
+export type TenantStatus =
+  /** It works. */
+  | 'ACTIVE'
+  /** It has left. */
+  | 'OFFBOARDED'
+  /** It is being set up; no run can start. */
+  | 'PROVISIONING'
+  /** It is halted: no run starts, and its keys read but change nothing. */
+  | 'SUSPENDED';
+
 /** A credential to try out. */
 export type TestCredentialInput = {
   /** A word of your own for this request: within 24 hours the same word with the same input is answered as the first time, and nothing is done again. Default: the header Idempotency-Key. */
@@ -580,6 +660,18 @@ export type TriggerState =
   /** It has its run. */
   | 'STARTED';
 
+/** A new value for a credential. */
+export type UpdateCredentialInput = {
+  /** Refuse with CONFLICT unless this is the current version. */
+  expectedVersion?: number | null | undefined;
+  /** A word of your own for this request: within 24 hours the same word with the same input is answered as the first time, and nothing is done again. Default: the header Idempotency-Key. */
+  idempotencyKey?: string | null | undefined;
+  /** Which credential. */
+  name: string;
+  /** All its fields anew: none of the old value stays. They are sealed and never shown again. */
+  secret: unknown;
+};
+
 /** A schedule to make or to change; what is absent stays, or takes its default. */
 export type UpsertScheduleInput = {
   /** How many times `ALL` makes up for, 1 to 1,000; default: 100. */
@@ -605,6 +697,15 @@ export type UpsertScheduleInput = {
   /** IANA name of the zone in which these are read; default: UTC. */
   timezone?: string | null | undefined;
 };
+
+/** What is asked of queues. */
+export type WorkerAction =
+  /** Take steps, and give back what runs, so that it runs again from its beginning. */
+  | 'RESTART'
+  /** Take steps again. */
+  | 'START'
+  /** Take no steps; what runs goes on to its end, or with `force` is given back and runs again later. */
+  | 'STOP';
 
 export type AuditLogQueryVariables = Exact<{
   first?: number | null | undefined;
@@ -649,6 +750,19 @@ export type CancelRunMutation = { cancelRun: { run: { id: string, state: RunStat
       | { code: ErrorCode, message: string, hint: string }
     > } };
 
+export type ControlWorkersMutationVariables = Exact<{
+  input: ControlWorkersInput;
+}>;
+
+
+export type ControlWorkersMutation = { controlWorkers: { queues: Array<{ name: string, type: QueueType, state: QueueState, running: number, limit: number, queued: number }>, fleet: { isRunning: boolean, workers: number, capacity: number, running: number, queued: number } | null, errors: Array<
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+    > } };
+
 export type CreateCredentialMutationVariables = Exact<{
   input: CreateCredentialInput;
 }>;
@@ -682,6 +796,19 @@ export type CredentialsQueryVariables = Exact<{
 
 
 export type CredentialsQuery = { credentials: { nodes: Array<{ id: string, name: string, provider: string, status: CredentialStatus, version: number, updatedAt: string }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
+
+export type DeleteCredentialMutationVariables = Exact<{
+  input: DeleteCredentialInput;
+}>;
+
+
+export type DeleteCredentialMutation = { deleteCredential: { id: string | null, errors: Array<
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+    > } };
 
 export type DeleteScheduleMutationVariables = Exact<{
   input: DeleteScheduleInput;
@@ -733,6 +860,19 @@ export type LogoutMutation = { logout: { ended: number, errors: Array<
       | { code: ErrorCode, message: string }
       | { code: ErrorCode, message: string }
       | { code: ErrorCode, message: string }
+    > } };
+
+export type OnboardTenantMutationVariables = Exact<{
+  input: OnboardTenantInput;
+}>;
+
+
+export type OnboardTenantMutation = { onboardTenant: { created: boolean, token: string | null, tenant: { id: string, name: string, companyName: string, plan: string, status: TenantStatus } | null, apiKey: { id: string } | null, errors: Array<
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
     > } };
 
 export type PauseBackfillMutationVariables = Exact<{
@@ -971,6 +1111,19 @@ export type TriggerScheduleMutation = { triggerSchedule: { fire: { fireAt: strin
       | { code: ErrorCode, message: string, hint: string }
     > } };
 
+export type UpdateCredentialMutationVariables = Exact<{
+  input: UpdateCredentialInput;
+}>;
+
+
+export type UpdateCredentialMutation = { updateCredential: { credential: { id: string, name: string, status: CredentialStatus, version: number } | null, errors: Array<
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+      | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
+    > } };
+
 export type UpsertScheduleMutationVariables = Exact<{
   input: UpsertScheduleInput;
 }>;
@@ -1001,6 +1154,13 @@ export type WebhooksQueryVariables = Exact<{
 
 
 export type WebhooksQuery = { webhooks: { nodes: Array<{ id: string, url: string, name: string, pipelinePath: string, messagesPerMinute: number, version: number, previousUntil: string | null, lastUsedAt: string | null }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
+
+export type WorkerStatusQueryVariables = Exact<{
+  tenantId: string;
+}>;
+
+
+export type WorkerStatusQuery = { queues: { nodes: Array<{ name: string, type: QueueType, state: QueueState, running: number, limit: number, queued: number, oldestWaitingSeconds: number | null, pausedBy: string | null }> }, workers: { count: number, lastSeenAt: string | null } };
 
 
 
@@ -1117,6 +1277,40 @@ mutation CancelRun($input: CancelRunInput!) {
 `,
 }
 
+/** Starts, stops or restarts queues. */
+export const ControlWorkers: Operation<ControlWorkersMutation, ControlWorkersMutationVariables> = {
+  name: 'ControlWorkers',
+  kind: 'mutation',
+  id: '8b4cf3b772b9d0b16b473c7b5b3b6e5a82393acfc1501974294e3895972c7dc7',
+  text: `# Starts, stops or restarts queues.
+mutation ControlWorkers($input: ControlWorkersInput!) {
+  controlWorkers(input: $input) {
+    queues {
+      name
+      type
+      state
+      running
+      limit
+      queued
+    }
+    fleet {
+      isRunning
+      workers
+      capacity
+      running
+      queued
+    }
+    errors {
+      code
+      message
+      hint
+      path
+    }
+  }
+}
+`,
+}
+
 /** Stores a credential. */
 export const CreateCredential: Operation<CreateCredentialMutation, CreateCredentialMutationVariables> = {
   name: 'CreateCredential',
@@ -1186,6 +1380,26 @@ query Credentials($first: Int = 25, $after: String) {
     pageInfo {
       hasNextPage
       endCursor
+    }
+  }
+}
+`,
+}
+
+/** Removes a credential and its history. */
+export const DeleteCredential: Operation<DeleteCredentialMutation, DeleteCredentialMutationVariables> = {
+  name: 'DeleteCredential',
+  kind: 'mutation',
+  id: 'ea18103ce5d58c325b5804290b963ff4621689082c5eb8114e5bda1b59b517b2',
+  text: `# Removes a credential and its history.
+mutation DeleteCredential($input: DeleteCredentialInput!) {
+  deleteCredential(input: $input) {
+    id
+    errors {
+      code
+      message
+      hint
+      path
     }
   }
 }
@@ -1268,6 +1482,37 @@ mutation Logout($input: LogoutInput!) {
     errors {
       code
       message
+    }
+  }
+}
+`,
+}
+
+/** Sets up a tenant. */
+export const OnboardTenant: Operation<OnboardTenantMutation, OnboardTenantMutationVariables> = {
+  name: 'OnboardTenant',
+  kind: 'mutation',
+  id: 'a15398136ce459871801bf525d017680ef933c11bcc9b536eb1bd69d50e5980d',
+  text: `# Sets up a tenant.
+mutation OnboardTenant($input: OnboardTenantInput!) {
+  onboardTenant(input: $input) {
+    tenant {
+      id
+      name
+      companyName
+      plan
+      status
+    }
+    created
+    apiKey {
+      id
+    }
+    token
+    errors {
+      code
+      message
+      hint
+      path
     }
   }
 }
@@ -1886,6 +2131,31 @@ mutation TriggerSchedule($input: TriggerScheduleInput!) {
 `,
 }
 
+/** Gives a credential a new value. */
+export const UpdateCredential: Operation<UpdateCredentialMutation, UpdateCredentialMutationVariables> = {
+  name: 'UpdateCredential',
+  kind: 'mutation',
+  id: '5da7c03d00d9251a0c44c6bb46fc0da2bee92cda80f2fc5cd9c6858183257c18',
+  text: `# Gives a credential a new value.
+mutation UpdateCredential($input: UpdateCredentialInput!) {
+  updateCredential(input: $input) {
+    credential {
+      id
+      name
+      status
+      version
+    }
+    errors {
+      code
+      message
+      hint
+      path
+    }
+  }
+}
+`,
+}
+
 /** Makes or changes a schedule. */
 export const UpsertSchedule: Operation<UpsertScheduleMutation, UpsertScheduleMutationVariables> = {
   name: 'UpsertSchedule',
@@ -1984,19 +2254,49 @@ query Webhooks($first: Int = 25, $after: String) {
 `,
 }
 
+/** How the queues of a tenant stand, and who serves them. */
+export const WorkerStatus: Operation<WorkerStatusQuery, WorkerStatusQueryVariables> = {
+  name: 'WorkerStatus',
+  kind: 'query',
+  id: 'fb19f757a07a69b2d39e34a019d763cfa807008a1ea6caf8f452ee79d8cfeee5',
+  text: `# How the queues of a tenant stand, and who serves them.
+query WorkerStatus($tenantId: ID!) {
+  queues(first: 25, tenantId: $tenantId) {
+    nodes {
+      name
+      type
+      state
+      running
+      limit
+      queued
+      oldestWaitingSeconds
+      pausedBy
+    }
+  }
+  workers(tenantId: $tenantId) {
+    count
+    lastSeenAt
+  }
+}
+`,
+}
+
 /** All of them, by the names of their files. */
 export const operations = {
   'audit-log': AuditLog,
   'backfills': Backfills,
   'cancel-backfill': CancelBackfill,
   'cancel-run': CancelRun,
+  'control-workers': ControlWorkers,
   'create-credential': CreateCredential,
   'create-webhook': CreateWebhook,
   'credentials': Credentials,
+  'delete-credential': DeleteCredential,
   'delete-schedule': DeleteSchedule,
   'delete-webhook': DeleteWebhook,
   'login': Login,
   'logout': Logout,
+  'onboard-tenant': OnboardTenant,
   'pause-backfill': PauseBackfill,
   'pause-schedule': PauseSchedule,
   'pipeline-triggers': PipelineTriggers,
@@ -2018,8 +2318,10 @@ export const operations = {
   'start-backfill': StartBackfill,
   'test-credential': TestCredential,
   'trigger-schedule': TriggerSchedule,
+  'update-credential': UpdateCredential,
   'upsert-schedule': UpsertSchedule,
   'usage': Usage,
   'viewer': Viewer,
   'webhooks': Webhooks,
+  'worker-status': WorkerStatus,
 } as const satisfies Record<string, Operation<unknown, never>>

@@ -48,4 +48,4 @@ async function read(app: App, request: Request): Promise<Answer> {
 
 /** An answer without the number of its request, which no two share. */
 export const withoutRequestId = (text: string): string =>
-  text.replaceAll(/"requestId":"req_[^"]*"/g, '"requestId":"req"')
+  text.replaceAll(/"(requestId|request_id)":"req_[^"]*"/g, '"$1":"req"')

@@ -249,6 +249,10 @@ export async function proveDoors(estate: Estate, stock: Stock): Promise<Tally> {
       nobody,
     ])
     const log = (id: string): Promise<Answer> => askPath(estate.app, caller, `/v1/audit.ndjson?tenantId=${id}`)
+    for (const path of ['/api/v1/tenants/<id>/credentials', '/api/v1/admin/workers/tenant/<id>/status']) {
+      const rest = (id: string): Promise<Answer> => askPath(estate.app, caller, path.replace('<id>', id))
+      compare(`${path} as ${caller.name}`, await rest(estate.b.id), await rest(nobody), [estate.b.id, nobody])
+    }
     compare(`/v1/audit.ndjson as ${caller.name}`, await log(estate.b.id), await log(nobody), [estate.b.id, nobody])
   }
   // The very request of B under its key, whose kept answer shows a new key whole.
