@@ -7,7 +7,7 @@ const common = { testTimeout: 60_000, hookTimeout: 60_000, pool: 'forks' as cons
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 
 /** `npm test` runs `unit` and `stories`; `npm run test:services` runs `services` with the servers that the
- * machine has, and `npm run test:edge` runs `edge` on Deno and workerd. */
+ * machine has, `npm run test:edge` runs `edge` on Deno and workerd, and `npm run test:clients` runs `clients`, those of others. */
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -18,7 +18,7 @@ export default defineConfig({
           ...common,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/stories/**', 'test/services/**', 'test/edge/**'],
+          exclude: ['test/stories/**', 'test/services/**', 'test/edge/**', 'test/clients/**'],
         },
       },
       {
@@ -42,6 +42,7 @@ export default defineConfig({
         },
       },
       { ssr, test: { ...common, name: 'edge', include: ['test/edge/**/*.test.ts'] } },
+      { ssr, test: { ...common, name: 'clients', include: ['test/clients/*.test.ts'] } },
     ],
   },
 })

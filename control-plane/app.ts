@@ -106,7 +106,7 @@ export function createApp(options: AppOptions): App {
       options.development && request.method === 'GET' && (request.headers.get('accept') ?? '').includes('text/html')
     const read = async (bytesMax: number): Promise<Params> =>
       request.method === 'GET' ? readGet(url) : readPost(request, bytesMax)
-    return answer(request, requestId, host, isPage ? undefined : read, async (context, end) => {
+    const answered = await answer(request, requestId, host, isPage ? undefined : read, async (context, end) => {
       // Its body has been read.
       const { method, headers, signal } = request
       const response = await yoga.fetch(isPage ? request : new Request(url, { method, headers, signal }), context)
@@ -114,6 +114,7 @@ export function createApp(options: AppOptions): App {
       end()
       return response
     })
+    return asAccepted(request, answered)
   }
 
   // What is asked by path and method, as the operation that it stands for.
@@ -279,6 +280,16 @@ function refuse(error: AppError, requestId: string, headers: Record<string, stri
     { errors: [{ message, extensions: { code, hint, requestId } }] },
     { status, headers: { 'x-request-id': requestId, ...retryAfter(error), ...headers } },
   )
+}
+
+// A refusal of the whole request, in the form by which clients of GraphQL over HTTP tell an answer of the API from that of
+// a proxy between: under another they do not look for errors in it.
+function asAccepted({ headers }: Request, response: Response): Response {
+  const form = 'application/graphql-response+json'
+  const isPlain = response.headers.get('content-type')?.startsWith('application/json') ?? false
+  if (!response.ok && isPlain && headers.get('accept')?.includes(form))
+    response.headers.set('content-type', `${form}; charset=utf-8`)
+  return response
 }
 
 // Any other comes of no stream of ours.

@@ -192,3 +192,19 @@ test('ports are closed once the answer is out', async () => {
   await Promise.resolve()
   expect(open).toBe(0)
 })
+
+test('a refusal has the media type of GraphQL for those who take it, and that of JSON for others', async () => {
+  for (const [accept, type] of [
+    ['application/graphql-response+json, application/json;q=0.9', 'application/graphql-response+json; charset=utf-8'],
+    ['application/json', 'application/json'],
+    ['*/*', 'application/json'],
+  ] as const) {
+    const response = await send({
+      method: 'POST',
+      headers: { ...json, authorization: 'Bearer x', accept },
+      body: hello,
+    })
+    expect([response.status, response.headers.get('content-type')]).toEqual([401, type])
+    expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: 'UNAUTHENTICATED' } }] })
+  }
+})
