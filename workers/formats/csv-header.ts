@@ -58,8 +58,8 @@ async function firstBytes(path: string): Promise<string> {
   }
 }
 
-// The first record of a text, or undefined when it does not end there.
-function splitRecord(text: string, options: { delimiter: string; quote: string }): string[] | undefined {
+/** The fields of the first record of a text, or undefined when it does not end there. */
+export function splitRecord(text: string, options: { delimiter: string; quote: string }): string[] | undefined {
   const fields: string[] = []
   let field = ''
   let isQuoted = false

@@ -5,12 +5,19 @@ import { envelope, isEnvelopeName, literal, quoted, versionsOf } from './names.t
 import { refreshViews } from './meta.ts'
 
 /** A table of the lake: `columns` are those of the business, in order. */
-export type Table = { name: string; kind: 'versioned' | 'plain'; businessKey: string[]; columns: Column[] }
+export type Table = {
+  name: string
+  kind: 'versioned' | 'plain'
+  businessKey: string[]
+  /** Whether the business key was named by a step or found in the rows of the first load. */
+  keySource: 'given' | 'detected'
+  columns: Column[]
+}
 
 /** The table of this name, or undefined. */
 export async function findTable(connection: Connection, name: string): Promise<Table | undefined> {
   const [row] = await connection.rows(
-    `SELECT kind, array_to_string(business_key, chr(31)) AS keys FROM lake.raw.x_meta_tables WHERE table_name = $1`,
+    `SELECT kind, array_to_string(business_key, chr(31)) AS keys, key_source FROM lake.raw.x_meta_tables WHERE table_name = $1`,
     [name],
   )
   if (!row) return undefined
@@ -24,6 +31,7 @@ export async function findTable(connection: Connection, name: string): Promise<T
     name,
     kind,
     businessKey: row['keys'] ? String(row['keys']).split('\u001f') : [],
+    keySource: row['key_source'] === 'detected' ? 'detected' : 'given',
     columns: columns
       .map((column) => ({ name: String(column['name']), type: String(column['type']) }))
       .filter((column) => kind === 'plain' || !isEnvelopeName(column.name)),
@@ -43,6 +51,7 @@ export async function createVersioned(
   name: string,
   columns: readonly Column[],
   businessKey: readonly string[],
+  keySource: Table['keySource'] = 'given',
 ): Promise<Table> {
   const taken = columns.find((column) => isEnvelopeName(column.name))
   if (taken)
@@ -52,33 +61,13 @@ export async function createVersioned(
     )
   const list = [...envelope, ...columns].map((column) => `${quoted(column.name)} ${column.type}`).join(', ')
   await connection.run(`CREATE TABLE ${versionsOf(name)} (${list})`)
-  await register(connection, name, 'versioned', businessKey)
+  await register(connection, name, 'versioned', businessKey, keySource)
   await refreshViews(
     connection,
     name,
     columns.map((column) => column.name),
   )
-  return { name, kind: 'versioned', businessKey: [...businessKey], columns: [...columns] }
-}
-
-/** Adds columns at the end of a versioned table; the rows that are there get NULL. */
-export async function addColumns(connection: Connection, table: Table, added: readonly Column[]): Promise<Table> {
-  if (added.length === 0) return table
-  const taken = added.find((column) => isEnvelopeName(column.name))
-  if (taken)
-    throw new AppError(
-      'SCHEMA_MISMATCH',
-      `The column ${JSON.stringify(taken.name)} has a name that versioned tables use themselves: give it another one.`,
-    )
-  for (const column of added)
-    await connection.run(`ALTER TABLE ${versionsOf(table.name)} ADD COLUMN ${quoted(column.name)} ${column.type}`)
-  const columns = [...table.columns, ...added]
-  await refreshViews(
-    connection,
-    table.name,
-    columns.map((column) => column.name),
-  )
-  return { ...table, columns }
+  return { name, kind: 'versioned', businessKey: [...businessKey], keySource, columns: [...columns] }
 }
 
 /** Writes down what kind a table is. */
@@ -87,7 +76,12 @@ export async function register(
   name: string,
   kind: Table['kind'],
   businessKey: readonly string[],
+  keySource: Table['keySource'] = 'given',
 ): Promise<void> {
   const keys = businessKey.length > 0 ? `[${businessKey.map(literal).join(', ')}]` : 'NULL'
-  await connection.run(`INSERT OR REPLACE INTO lake.raw.x_meta_tables VALUES ($1, $2, ${keys}, now())`, [name, kind])
+  await connection.run(
+    `INSERT OR REPLACE INTO lake.raw.x_meta_tables (table_name, kind, business_key, created_at, key_source)
+     VALUES ($1, $2, ${keys}, now(), ${businessKey.length > 0 ? literal(keySource) : 'NULL'})`,
+    [name, kind],
+  )
 }

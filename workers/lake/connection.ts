@@ -18,6 +18,8 @@ export type Connection = Disposable & {
   chunks(sql: string, values?: readonly Bindable[]): AsyncIterable<DuckDBValue[][]>
   /** Throws what is wrong with a statement, without running it: the engine's own error, unmapped. */
   prepare(sql: string): Promise<{ statementType: number; columns: { name: string; type: string }[] }>
+  /** Takes back what the open transaction did; does nothing when there is none any more. */
+  rollback(): Promise<void>
   /** Commits what `work` does, or rolls it back when it throws. */
   transaction<T>(work: () => Promise<T>): Promise<T>
   /** Interrupts what runs. Safe to call twice. */
@@ -75,6 +77,10 @@ export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, clo
         statement.destroySync()
       }
     },
+    async rollback() {
+      // A failed or interrupted transaction is gone already in some cases.
+      await inner.run('ROLLBACK').catch(() => {})
+    },
     async transaction(work) {
       await connection.run('BEGIN')
       try {
@@ -82,8 +88,7 @@ export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, clo
         await connection.run('COMMIT')
         return result
       } catch (error) {
-        // An aborted or failed transaction is gone already in some cases; the first error is the one that counts.
-        await inner.run('ROLLBACK').catch(() => {})
+        await connection.rollback()
         throw error
       }
     },

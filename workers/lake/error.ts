@@ -17,7 +17,11 @@ export function resourceError(error: unknown): AppError | undefined {
   if (/out of memory|could not allocate|bad_alloc/i.test(text))
     return new AppError('MEMORY_EXCEEDED', "The step needs more memory than the tenant's plan gives.", { cause: error })
   if (/INTERRUPT/i.test(text)) return new AppError('CANCELLED', 'The work was cancelled.', { cause: error })
-  if (/TransactionContext Error.*[Cc]onflict|[Cc]onflict on (update|tuple)|write-write conflict/.test(text))
+  if (
+    /TransactionContext Error.*[Cc]onflict|[Cc]onflict on (update|tuple)|write-write conflict|Failed to commit: PRIMARY KEY/.test(
+      text,
+    )
+  )
     return new AppError('CONFLICT', 'Another step wrote the same table at the same time.', {
       retry: 'later',
       cause: error,

@@ -1,17 +1,22 @@
+import { AppError } from '../../shared/errors.ts'
 import type { Column } from '../define.ts'
 import type { Connection } from './connection.ts'
 import { quoted } from './names.ts'
 import { rawText, type Staging, fileShift } from './staging.ts'
 
+/** A column as it shall be, and what becomes of a value that does not fit: by default its row is rejected. */
+export type TargetColumn = Column & { misfits?: 'freeze' | 'discard_row' | 'discard_value' }
+
 /**
  * Gives the staged columns the types of `target` (same names, any order). A value that would change on the way, such as
- * 3.75 in a BIGINT or a date that does not exist, moves its row to `rejected`; nothing is rounded and nothing becomes
- * NULL. Columns that have their type already cost nothing.
+ * 3.75 in a BIGINT or a date that does not exist, moves its row to `rejected`, or itself to `discarded`; nothing is
+ * rounded, and nothing becomes NULL unless the column says `discard_value`. Columns that have their type already cost
+ * nothing. Throws SCHEMA_MISMATCH for a value that does not fit a column of `freeze`.
  */
 export async function fitColumns(
   connection: Connection,
   staging: Staging,
-  target: readonly Column[],
+  target: readonly TargetColumn[],
 ): Promise<Staging> {
   const staged = new Map(staging.columns.map((column) => [column.name.toLowerCase(), column]))
   const pairs = target.flatMap((column) => {
@@ -19,13 +24,22 @@ export async function fitColumns(
     return from ? [{ from, to: column }] : []
   })
   const changing = pairs.filter(({ from, to }) => !sameType(from.type, to.type) && !sameType(to.type, 'VARCHAR'))
-  if (changing.length > 0) await rejectMisfits(connection, staging, changing)
+  await refuseMisfits(connection, staging, changing)
+  const rejecting = changing.filter(({ to }) => to.misfits !== 'discard_value')
+  if (rejecting.length > 0) await rejectMisfits(connection, staging, rejecting)
+  const discarding = changing.filter(({ to }) => to.misfits === 'discard_value')
+  for (const pair of discarding) await discardMisfits(connection, staging, pair)
   // TRY_CAST, although every row that is left fits: the engine may cast before it takes the rejected rows out.
-  const casts = pairs.map(({ from, to }) =>
-    sameType(from.type, to.type)
-      ? `s.${quoted(from.name)} AS ${quoted(to.name)}`
-      : `TRY_CAST(s.${quoted(from.name)}${isText(from.type) ? '' : '::VARCHAR'} AS ${to.type}) AS ${quoted(to.name)}`,
-  )
+  const casts = pairs.map((pair) => {
+    const { from, to } = pair
+    if (sameType(from.type, to.type)) return `s.${quoted(from.name)} AS ${quoted(to.name)}`
+    const value = textOf(from)
+    const cast = `TRY_CAST(${value} AS ${to.type})`
+    // TRY_CAST alone would round 3.75 to a BIGINT.
+    return discarding.includes(pair)
+      ? `CASE WHEN coalesce(${fits(to.type, value)}, false) THEN ${cast} END AS ${quoted(to.name)}`
+      : `${cast} AS ${quoted(to.name)}`
+  })
   return {
     ...staging,
     columns: pairs.map(({ to }) => to),
@@ -33,22 +47,55 @@ export async function fitColumns(
   }
 }
 
-async function rejectMisfits(
+type Pair = { from: Column; to: TargetColumn }
+
+const textOf = (column: Column): string => `s.${quoted(column.name)}${isText(column.type) ? '' : '::VARCHAR'}`
+
+const isMisfit = ({ from, to }: Pair): string =>
+  `${textOf(from)} IS NOT NULL AND NOT coalesce(${fits(to.type, textOf(from))}, false)`
+
+/** How many staged values do not fit the types that their columns shall have, in the order of `pairs`. */
+export async function countMisfits(
   connection: Connection,
   staging: Staging,
-  changing: readonly { from: Column; to: Column }[],
-): Promise<void> {
-  const text = (column: Column): string => `s.${quoted(column.name)}${isText(column.type) ? '' : '::VARCHAR'}`
-  const bad = changing.map(({ from, to }, index) => {
-    const value = text(from)
-    return `WHEN ${value} IS NOT NULL AND NOT coalesce(${fits(to.type, value)}, false) THEN ${index}`
-  })
+  pairs: readonly Pair[],
+): Promise<number[]> {
+  if (pairs.length === 0) return []
+  const counts = pairs.map((pair, index) => `count(*) FILTER (${isMisfit(pair)})::BIGINT AS n${index}`)
+  const [row] = await connection.rows(
+    `SELECT ${counts.join(', ')} FROM ${staging.relation} s ANTI JOIN rejected r ON s.__row = r.__row`,
+  )
+  return pairs.map((_, index) => Number(row?.[`n${index}`]))
+}
+
+async function refuseMisfits(connection: Connection, staging: Staging, changing: readonly Pair[]): Promise<void> {
+  const frozen = changing.filter(({ to }) => to.misfits === 'freeze')
+  const counts = await countMisfits(connection, staging, frozen)
+  for (const [index, { to }] of frozen.entries())
+    if ((counts[index] ?? 0) > 0)
+      throw new AppError(
+        'SCHEMA_MISMATCH',
+        `${counts[index]} values of the column ${to.name} are no ${to.type}, and its contract is freeze.`,
+      )
+}
+
+async function discardMisfits(connection: Connection, staging: Staging, pair: Pair): Promise<void> {
+  await connection.run(
+    `INSERT INTO discarded
+     SELECT s.__row >> ${fileShift}, s.__row, NULL, NULL, NULL, ${sqlText(pair.from.name)}, 'VALUE_DISCARDED',
+       'the value is no ${pair.to.type} without loss; the row got in without it', left(${textOf(pair.from)}, 8192)
+     FROM ${staging.relation} s ANTI JOIN rejected r ON s.__row = r.__row WHERE ${isMisfit(pair)}`,
+  )
+}
+
+async function rejectMisfits(connection: Connection, staging: Staging, changing: readonly Pair[]): Promise<void> {
+  const bad = changing.map((pair, index) => `WHEN ${isMisfit(pair)} THEN ${index}`)
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE misfits AS SELECT * FROM (
        SELECT s.__row AS __row, CASE ${bad.join(' ')} END AS bad FROM ${staging.relation} s) WHERE bad IS NOT NULL`,
   )
   const names = changing.map(({ from }, index) => `WHEN ${index} THEN ${sqlText(from.name)}`).join(' ')
-  const values = changing.map(({ from }, index) => `WHEN ${index} THEN ${text(from)}`).join(' ')
+  const values = changing.map(({ from }, index) => `WHEN ${index} THEN ${textOf(from)}`).join(' ')
   const types = changing.map(({ to }, index) => `WHEN ${index} THEN ${sqlText(to.type)}`).join(' ')
   await connection.run(
     `INSERT INTO rejected

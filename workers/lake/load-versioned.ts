@@ -1,17 +1,22 @@
 import { AppError } from '../../shared/errors.ts'
 import type { Column } from '../define.ts'
-import { addColumns, createVersioned, findTable, type Table } from './catalog.ts'
+import { createVersioned, findTable, type Table } from './catalog.ts'
+import { chooseKey, keyColumn } from './choose-key.ts'
 import { compositeKey } from './composite-key.ts'
 import type { Connection } from './connection.ts'
+import { detectKey } from './detect-key.ts'
 import { sameType } from './fit-columns.ts'
 import { envelope, literal, quoted, versionsOf } from './names.ts'
 import { refreshChangeLog } from './meta.ts'
+import { contentOf, type Plan } from './plan.ts'
 import { measured } from './quality-metrics.ts'
-import { type Attempt, type LoadCounts, loadOnce } from './receipt.ts'
-import { rejectKeys } from './reject-keys.ts'
+import { type Attempt, type CurrentLoad, type LoadCounts, loadOnce, type RowCounts } from './receipt.ts'
+import { type Duplicates, rejectKeys } from './reject-keys.ts'
 import { quickHash, rowHash } from './row-hash.ts'
+import { changeSchema, type SchemaChange } from './schema-change.ts'
 import { countRejected, fileOf, quarantine, type Staging } from './staging.ts'
 import { type Stream, stageStream } from './stream.ts'
+import { keepWatermark, type Watermark } from './watermark.ts'
 
 /** A load into a versioned table. */
 export type VersionedLoad = {
@@ -20,65 +25,111 @@ export type VersionedLoad = {
   /** Who caused it: stands in every version that it writes. */
   actor: string
   table: string
-  /** Columns that tell rows apart. Empty means those of the table, which must then be there. */
+  /** Columns that tell rows apart. Empty means those of the table, or such as are found in the rows when it is new. */
   businessKey: readonly string[]
   /** `full`: rows that the source no longer has are deleted. `delta`: the source has changed rows only. */
   snapshot: 'full' | 'delta'
-  /** Rows with the types of the table, where it has those columns. */
+  /** Of a full snapshot: only rows are deleted whose values in these columns the source has somewhere. Default: none. */
+  partitionBy?: readonly string[]
+  /** Of a full snapshot: only the record of this composite key is deleted. */
+  onlyKey?: string
+  /** Default: `last_wins`. */
+  duplicates?: Duplicates
+  /** Changes of columns that come before the rows, and the columns that the table had when they were decided on. */
+  changes?: readonly SchemaChange[]
+  seen?: readonly Column[]
+  watermark?: Watermark
+  plan?: Plan
+  /** Rows with the types of the table, as it is after `changes`, where it has those columns. */
   source: Staging | Stream
 }
 
 /**
  * Brings a versioned table to the state of the source: a new version for each row that is new, changed or gone, and
  * nothing for the rest, so an unchanged reload writes no row. A deleted key keeps a tombstone as its current version and
- * goes on counting when it comes back. Of rows with the same key one counts (the last one of a file), the others and
- * rows without a key are quarantined. A record whose row was rejected stays as it was, as far as its key can be read.
- * All of it is one transaction with its receipt.
+ * goes on counting when it comes back. Of rows with the same key one counts (the last one of a file) or none, as
+ * `duplicates` says; the others and rows without a key are quarantined. A record whose row was rejected stays as it was,
+ * as far as its key can be read. All of it is one transaction with its receipt and its watermark.
  * A column that is new is added; throws SCHEMA_MISMATCH when one is missing or another type, KEY_INVALID for a key that
- * is no column or not the table's, CONFLICT as `loadOnce` does.
+ * is no column, not the table's, or was detected and no longer holds, CONFLICT as `loadOnce` does.
  */
 export async function loadVersioned(connection: Connection, load: VersionedLoad): Promise<LoadCounts> {
-  const isNew = (await findTable(connection, load.table)) === undefined
-  const counts = await loadOnce(connection, load.attempt, load.table, async () => {
-    const table = await prepareTable(connection, load)
-    const keys = keyColumns(table, load.source.columns)
-    const [any] = await connection.rows(`SELECT 1 FROM ${versionsOf(table.name)} LIMIT 1`)
-    if (!any)
-      return await measured(connection, load.attempt, table.name, await loadFirst(connection, load, table, keys))
-    const staging = 'relation' in load.source ? load.source : await stageStream(connection, load.source)
-    await rejectKeys(connection, { ...staging, keys, place: '__row' })
-    const changes = await applyChanges(connection, load, table, keys, staging)
-    const rejected = await quarantine(connection, load.attempt, table.name, staging)
-    const counts = { ...changes, rowsIn: changes.rowsIn + rejected, rejected }
-    return await measured(connection, load.attempt, table.name, counts)
-  })
-  if (isNew) await refreshChangeLog(connection)
+  const before = await findTable(connection, load.table)
+  const isReadTwice =
+    load.plan || load.watermark || load.partitionBy?.length || (!before && load.businessKey.length === 0)
+  const source = 'batches' in load.source && isReadTwice ? await stageStream(connection, load.source) : load.source
+  const ready = { ...load, source }
+  const counts = await loadOnce(
+    connection,
+    load.attempt,
+    load.table,
+    async (current) => {
+      const table = await prepareTable(connection, ready, current)
+      const rows = await loadRows(connection, ready, table, current)
+      return await measured(connection, load.attempt, table.name, {
+        ...rows,
+        businessKey: table.businessKey,
+        keySource: table.keySource,
+      })
+    },
+    load.plan,
+  )
+  if (!before && counts.load > 0) await refreshChangeLog(connection)
   return counts
 }
 
-async function prepareTable(connection: Connection, load: VersionedLoad): Promise<Table> {
-  const columns = load.source.columns
+async function loadRows(
+  connection: Connection,
+  load: VersionedLoad,
+  table: Table,
+  current: CurrentLoad,
+): Promise<RowCounts> {
+  const keys = table.businessKey.map((name) => keyColumn(name, load.source.columns))
+  const [any] = await connection.rows(`SELECT 1 FROM ${versionsOf(table.name)} LIMIT 1`)
+  const isFirst = any === undefined
+  if (isFirst && 'batches' in load.source) return await loadStream(connection, load, load.source, table, keys, current)
+  const staging = 'relation' in load.source ? load.source : await stageStream(connection, load.source)
+  if (load.plan) current.content = await contentOf(connection, staging.relation, staging.columns)
+  const found = await rejectKeys(connection, {
+    ...staging,
+    keys,
+    place: '__row',
+    duplicates: load.duplicates ?? 'last_wins',
+  })
+  refuseGuess(table, found.duplicates)
+  const changes = isFirst
+    ? await loadFirst(connection, load, table, keys, staging, current)
+    : await applyChanges(connection, load, table, keys, staging, current)
+  if (load.watermark) await keepWatermark(connection, load.attempt, load.table, load.watermark, staging.relation)
+  const { rejected, discarded } = await quarantine(connection, load.attempt, table.name, staging)
+  return { ...changes, rowsIn: changes.rowsIn + rejected, rejected, discarded, duplicates: found.duplicates }
+}
+
+// A key that nobody named is a guess: as long as it holds it is as good as a given one, and no row is lost to it.
+function refuseGuess(table: Table, duplicates: number): void {
+  if (table.keySource === 'given' || duplicates === 0) return
+  throw new AppError(
+    'KEY_INVALID',
+    `The key ${table.businessKey.join(', ')} of ${table.name} was found in the rows of its first load, and ${duplicates} rows of this one repeat it: name its business_key.`,
+  )
+}
+
+async function prepareTable(connection: Connection, load: VersionedLoad, current: CurrentLoad): Promise<Table> {
+  const { columns } = load.source
   const found = await findTable(connection, load.table)
-  if (!found) {
-    if (load.businessKey.length === 0)
-      throw new AppError('KEY_INVALID', `The table ${load.table} is new: name its business_key.`)
-    const key = load.businessKey.map((name) => keyColumn(name, columns).name)
-    return await createVersioned(connection, load.table, columns, key)
-  }
+  if (!found) return await makeTable(connection, load)
   if (found.kind !== 'versioned')
     throw new AppError('SCHEMA_MISMATCH', `The table ${load.table} keeps no versions: it was made by another mode.`)
-  if (load.businessKey.length > 0 && lower(load.businessKey) !== lower(found.businessKey))
-    throw new AppError(
-      'KEY_INVALID',
-      `The table ${load.table} has the business key ${found.businessKey.join(', ')}, not ${load.businessKey.join(', ')}.`,
-    )
+  refuseRace(found, load.seen)
+  const changed = await changeSchema(connection, found, load.changes ?? [])
+  const keyed = await chooseKey(connection, load.orgId, changed.table, load.businessKey)
   const staged = new Map(columns.map((column) => [column.name.toLowerCase(), column]))
-  for (const column of found.columns) {
+  for (const column of keyed.columns) {
     const given = staged.get(column.name.toLowerCase())
     if (!given)
       throw new AppError(
         'SCHEMA_MISMATCH',
-        `The source has no column ${JSON.stringify(column.name)}, which the table ${load.table} has: select it (NULL will do).`,
+        `The source has no column ${JSON.stringify(column.name)}, which the table ${load.table} has: select it (NULL will do), or let the contract say what a missing column means.`,
       )
     if (!sameType(given.type, column.type))
       throw new AppError(
@@ -86,62 +137,107 @@ async function prepareTable(connection: Connection, load: VersionedLoad): Promis
         `The column ${column.name} is ${column.type} in the table, not ${given.type}.`,
       )
   }
-  const there = new Set(found.columns.map((column) => column.name.toLowerCase()))
-  return await addColumns(
+  const there = new Set(keyed.columns.map((column) => column.name.toLowerCase()))
+  const added = await changeSchema(
     connection,
-    found,
-    columns.filter((column) => !there.has(column.name.toLowerCase())),
+    keyed,
+    columns
+      .filter((column) => !there.has(column.name.toLowerCase()))
+      .map(({ name, type }) => ({ change: 'add', column: name, type })),
   )
+  current.schema.push(...changed.done, ...added.done)
+  return added.table
 }
 
-const lower = (names: readonly string[]): string => names.join('\u001f').toLowerCase()
-
-function keyColumn(name: string, columns: readonly Column[]): Column {
-  const column = columns.find((column) => column.name.toLowerCase() === name.toLowerCase())
-  if (column) return column
-  throw new AppError('KEY_INVALID', `The source has no column ${JSON.stringify(name)} for the business key.`)
+async function makeTable(connection: Connection, load: VersionedLoad): Promise<Table> {
+  const { source, businessKey } = load
+  if (businessKey.length > 0) {
+    const key = businessKey.map((name) => keyColumn(name, source.columns).name)
+    return await createVersioned(connection, load.table, source.columns, key)
+  }
+  const relation = 'relation' in source ? source.relation : 'temp.staged'
+  const key = await detectKey(connection, relation, load.table, source.columns)
+  return await createVersioned(connection, load.table, source.columns, key, 'detected')
 }
 
-const keyColumns = (table: Table, columns: readonly Column[]): Column[] =>
-  table.businessKey.map((name) => keyColumn(name, columns))
+/** Throws CONFLICT (retry later) when a table has other columns than those that changes were decided on. */
+export function refuseRace(table: Table, seen: readonly Column[] | undefined): void {
+  const form = (columns: readonly Column[]): string => columns.map(({ name, type }) => `${name} ${type}`).join('\u001f')
+  if (seen && form(seen) !== form(table.columns))
+    throw new AppError('CONFLICT', `Another step changed the columns of ${table.name} at the same time.`, {
+      retry: 'later',
+    })
+}
 
-// Into an empty table: straight from the reader, and the keys are looked at afterwards, inside the transaction.
+// Into an empty table every row is a first version; there is nothing to compare.
 async function loadFirst(
   connection: Connection,
   load: VersionedLoad,
   table: Table,
   keys: readonly Column[],
-): Promise<LoadCounts> {
+  staging: Staging,
+  current: CurrentLoad,
+): Promise<RowCounts> {
+  const inserted = await connection.run(
+    firstVersions(load, table, keys, current, staging.relation, fileOf(staging.files, '__row')),
+  )
+  return { rowsIn: inserted, rejected: 0, inserted, updated: 0, deleted: 0, unchanged: 0 }
+}
+
+// Straight from the reader, and the keys are looked at afterwards, inside the transaction.
+async function loadStream(
+  connection: Connection,
+  load: VersionedLoad,
+  stream: Stream,
+  table: Table,
+  keys: readonly Column[],
+  current: CurrentLoad,
+): Promise<RowCounts> {
   const target = versionsOf(table.name)
-  const columns = load.source.columns
-  const names = [...envelope, ...columns].map((column) => quoted(column.name)).join(', ')
-  const insert = (relation: string, file: string): string =>
-    `INSERT INTO ${target} (${names}) SELECT ${literal(load.orgId)}, ${compositeKey(load.orgId, table.name, keys)}, 1,
-       ${rowHash(columns)}, 'INSERT', NULL, NULL, ${literal(load.actor)}, now(), now(), true, false, ${file},
-       ${literal(load.attempt.runId)}, ${columns.map((column) => quoted(column.name)).join(', ')} FROM ${relation}`
-  let inserted = 0
-  if ('relation' in load.source) {
-    const { relation, files, keep } = load.source
-    await rejectKeys(connection, { relation, columns, keys, keep, place: '__row' })
-    inserted = await connection.run(insert(relation, fileOf(files, '__row')))
-    const rejected = await quarantine(connection, load.attempt, table.name, load.source)
-    return { rowsIn: inserted + rejected, rejected, inserted, updated: 0, deleted: 0, unchanged: 0 }
-  }
-  for await (const batch of load.source.batches) {
-    const rows = await connection.run(insert(batch.relation, 'NULL'))
-    inserted += rows
+  let rowsIn = 0
+  for await (const batch of stream.batches) {
+    const rows = await connection.run(firstVersions(load, table, keys, current, batch.relation, 'NULL'))
+    rowsIn += rows
     await batch.loaded(rows)
   }
-  const removed = await rejectKeys(connection, {
+  const { withoutKey, duplicates } = await rejectKeys(connection, {
     relation: target,
-    columns,
+    columns: stream.columns,
     keys,
-    keep: load.source.keep,
+    keep: stream.keep,
     place: 'rowid',
     deleteFrom: target,
+    duplicates: load.duplicates ?? 'last_wins',
   })
-  const rejected = await quarantine(connection, load.attempt, table.name, { files: [], locate: async () => {} })
-  return { rowsIn: inserted, rejected, inserted: inserted - removed, updated: 0, deleted: 0, unchanged: 0 }
+  refuseGuess(table, duplicates)
+  const { rejected } = await quarantine(connection, load.attempt, table.name, { files: [], locate: async () => {} })
+  const inserted = rowsIn - withoutKey - duplicates
+  return { rowsIn, rejected, duplicates, inserted, updated: 0, deleted: 0, unchanged: 0 }
+}
+
+function firstVersions(
+  load: VersionedLoad,
+  table: Table,
+  keys: readonly Column[],
+  current: CurrentLoad,
+  relation: string,
+  file: string,
+): string {
+  const names = [...envelope, ...table.columns].map((column) => quoted(column.name)).join(', ')
+  const { moment, mark } = origin(load, current)
+  return `INSERT INTO ${versionsOf(table.name)} (${names})
+    SELECT ${literal(load.orgId)}, ${compositeKey(load.orgId, table.name, keys)}, 1, ${rowHash(table.columns)}, 'INSERT',
+      NULL, NULL, ${literal(load.actor)}, ${moment}, ${moment}, true, false, ${file}, ${mark},
+      ${table.columns.map((column) => quoted(column.name)).join(', ')} FROM ${relation}`
+}
+
+// Which load wrote a version, in the order of the envelope: its moment, then run, step, attempt and number.
+function origin(load: VersionedLoad, current: CurrentLoad): { moment: string; mark: string } {
+  const { runId, stepKey, number } = load.attempt
+  return {
+    moment: `${literal(current.moment)}::TIMESTAMPTZ`,
+    mark: `${literal(runId)}, ${literal(stepKey)}, ${number}, ${current.number}`,
+  }
 }
 
 async function applyChanges(
@@ -150,10 +246,12 @@ async function applyChanges(
   table: Table,
   keys: readonly Column[],
   staging: Staging,
-): Promise<LoadCounts> {
+  current: CurrentLoad,
+): Promise<RowCounts> {
   const target = versionsOf(table.name)
   const columns = table.columns
   const list = (alias: string): string => columns.map(({ name }) => `${alias}${quoted(name)}`).join(', ')
+  const { moment, mark } = origin(load, current)
   const keyList = keys.map(({ name }) => quoted(name)).join(', ')
   const changed = columns
     .map(({ name }) => `CASE WHEN s.${quoted(name)} IS DISTINCT FROM o.${quoted(name)} THEN ${literal(name)} END`)
@@ -162,12 +260,12 @@ async function applyChanges(
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE differing AS
      WITH s AS (SELECT ${keyList}, ${quickHash(columns)} AS h, __row FROM ${staging.relation}),
-          o AS (SELECT ${keyList}, ${quickHash(columns)} AS h, rowid AS old_row, version, is_deleted FROM ${target}
-                WHERE is_current)
+          o AS (SELECT ${keyList}, ${quickHash(columns)} AS h, rowid AS old_row, version, is_deleted,
+                  ${deletable(load, staging)} AS deletable FROM ${target} WHERE is_current)
      SELECT s.__row, o.old_row, o.version AS old_version,
        CASE WHEN s.__row IS NULL THEN 'DELETE' WHEN o.old_row IS NULL OR o.is_deleted THEN 'INSERT' ELSE 'UPDATE' END AS change
      FROM s ${load.snapshot === 'full' ? 'FULL' : 'LEFT'} JOIN o USING (${keyList})
-     WHERE CASE WHEN s.__row IS NULL THEN NOT o.is_deleted
+     WHERE CASE WHEN s.__row IS NULL THEN NOT o.is_deleted AND o.deletable
        ELSE o.old_row IS NULL OR o.is_deleted OR s.h <> o.h END`,
   )
   if (load.snapshot === 'full') await keepRejected(connection, target, keys, staging)
@@ -177,7 +275,7 @@ async function applyChanges(
      SELECT d.change, d.old_version, d.old_row, coalesce(o.composite_key, ${compositeKey(load.orgId, table.name, keys, 's.')}) AS k,
        ${rowHash(columns, 's.')} AS h,
        CASE WHEN d.change = 'UPDATE' THEN list_filter([${changed}], lambda x: x IS NOT NULL) END AS f,
-       coalesce(o.ingested_at, now()) AS first_seen, ${fileOf(staging.files, 's.__row')} AS file, ${list('s.')}
+       coalesce(o.ingested_at, ${moment}) AS first_seen, ${fileOf(staging.files, 's.__row')} AS file, ${list('s.')}
      FROM differing d JOIN ${staging.relation} s ON s.__row = d.__row LEFT JOIN ${target} o ON o.rowid = d.old_row
      WHERE d.change <> 'DELETE'
      UNION ALL BY NAME
@@ -192,7 +290,7 @@ async function applyChanges(
   await connection.run(
     `INSERT INTO ${target} (${names})
      SELECT ${literal(load.orgId)}, k, coalesce(old_version, 0) + 1, h, change, f, old_version, ${literal(load.actor)},
-       first_seen, now(), true, change = 'DELETE', file, ${literal(load.attempt.runId)}, ${list('')} FROM next`,
+       first_seen, ${moment}, true, change = 'DELETE', file, ${mark}, ${list('')} FROM next`,
   )
   const [counts] = await connection.rows(
     `SELECT count(*) FILTER (change = 'INSERT')::BIGINT AS inserted, count(*) FILTER (change = 'UPDATE')::BIGINT AS updated,
@@ -208,6 +306,18 @@ async function applyChanges(
   const rowsIn = Number(counts?.['rows_in'])
   return { rowsIn, rejected: 0, inserted, updated, deleted, unchanged: rowsIn - inserted - updated }
 }
+
+// Which current rows a full snapshot may delete when it does not have them.
+function deletable(load: VersionedLoad, staging: Staging): string {
+  if (load.onlyKey !== undefined) return `composite_key = ${literal(load.onlyKey)}`
+  if (!load.partitionBy?.length) return 'true'
+  const columns = load.partitionBy.map((name) => keyColumn(name, staging.columns).name)
+  return `${partitionOf(columns)} IN (SELECT DISTINCT ${partitionOf(columns)} FROM ${staging.relation})`
+}
+
+/** SQL for the partition of a row, as a text that tells NULL from every value. */
+export const partitionOf = (columns: readonly string[]): string =>
+  `to_json([${columns.map((name) => `${quoted(name)}::VARCHAR`).join(', ')}])::VARCHAR`
 
 async function keepRejected(
   connection: Connection,

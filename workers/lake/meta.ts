@@ -1,6 +1,7 @@
 import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
-import { literal, quoted, versionsOf } from './names.ts'
+import { createAsOf } from './as-of.ts'
+import { envelope, literal, quoted, versionsOf } from './names.ts'
 
 const tables = [
   `CREATE SCHEMA IF NOT EXISTS lake.raw`,
@@ -15,16 +16,54 @@ const tables = [
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_quality_metrics (
      run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, measured_at TIMESTAMPTZ NOT NULL,
      score DOUBLE NOT NULL, row_count BIGINT NOT NULL, checks BIGINT NOT NULL, failed BIGINT NOT NULL, details JSON)`,
-  // What kind each table is: which mode made it, and by which key its versions are told apart.
+  // What kind each table is: which mode made it, by which key its versions are told apart, and who chose that key.
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_tables (
      table_name VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, business_key VARCHAR[], created_at TIMESTAMPTZ NOT NULL)`,
+  `ALTER TABLE lake.raw.x_meta_tables ADD COLUMN IF NOT EXISTS key_source VARCHAR`,
+  // The newest load of each table. Every load takes the next number here, which is also what makes loads of one table
+  // exclude each other.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_table_heads (
+     table_name VARCHAR PRIMARY KEY, load_number BIGINT NOT NULL, loaded_at TIMESTAMPTZ NOT NULL)`,
+  // How far a step has read its source: the greatest cursor value that it has loaded.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_watermarks (
+     reader VARCHAR NOT NULL, table_name VARCHAR NOT NULL, cursor_name VARCHAR NOT NULL, high_water VARCHAR NOT NULL,
+     run_id VARCHAR NOT NULL, updated_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (reader, table_name))`,
+  // Each change of the columns of a table, and the columns after it.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_schema_changes (
+     table_name VARCHAR NOT NULL, load_number BIGINT NOT NULL, run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL,
+     changed_at TIMESTAMPTZ NOT NULL, changes JSON NOT NULL, columns JSON NOT NULL)`,
 ]
 
 /** Makes the lake's own tables when they are not there. */
 export async function ensureMeta(connection: Connection): Promise<void> {
   for (const sql of tables) await connection.run(sql)
+  await widenEnvelopes(connection)
   // A process that died after a first load has left its table out.
   await refreshChangeLog(connection)
+}
+
+// A table that an earlier release made lacks the columns that the envelope got since.
+async function widenEnvelopes(connection: Connection): Promise<void> {
+  const old = await connection.rows(
+    `SELECT t.table_name AS name, array_agg(c.column_name ORDER BY c.column_index) AS columns
+     FROM lake.raw.x_meta_tables t JOIN duckdb_columns() c
+       ON c.database_name = 'lake' AND c.schema_name = 'raw' AND c.table_name = t.table_name
+     WHERE t.kind = 'versioned' GROUP BY 1 HAVING count(*) FILTER (c.column_name = 'load_number') = 0`,
+  )
+  for (const { name, columns } of old) {
+    const there = (columns as string[]).map((column) => column.toLowerCase()) // a list of names by the query
+    await connection.transaction(async () => {
+      for (const { name: column, type } of envelope)
+        if (!there.includes(column))
+          await connection.run(`ALTER TABLE ${versionsOf(String(name))} ADD COLUMN ${quoted(column)} ${type}`)
+      const names = new Set(envelope.map((column) => column.name))
+      await refreshViews(
+        connection,
+        String(name),
+        (columns as string[]).filter((column) => !names.has(column.toLowerCase())),
+      )
+    })
+  }
 }
 
 /**
@@ -61,11 +100,12 @@ function changesOf(table: string): string {
     source_file, run_id FROM ${versionsOf(table)}`
 }
 
-/** Makes the two views of a versioned table anew: all columns of the current rows, and the business columns alone. */
+/** Makes what reads a versioned table anew: the views of its current rows, with all columns and with those of the business alone, and the macros of its past. */
 export async function refreshViews(connection: Connection, table: string, businessColumns: string[]): Promise<void> {
   const current = `${versionsOf(table)} WHERE is_current AND NOT is_deleted`
   await connection.run(`CREATE OR REPLACE VIEW lake.raw.${quoted(`${table}_current`)} AS SELECT * FROM ${current}`)
   await connection.run(
     `CREATE OR REPLACE VIEW lake.main.${quoted(table)} AS SELECT ${businessColumns.map(quoted).join(', ')} FROM ${current}`,
   )
+  await createAsOf(connection, table, businessColumns)
 }

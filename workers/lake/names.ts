@@ -16,6 +16,9 @@ export const envelope: readonly { name: string; type: string }[] = [
   { name: 'is_deleted', type: 'BOOLEAN' },
   { name: 'source_file', type: 'VARCHAR' },
   { name: 'run_id', type: 'VARCHAR' },
+  { name: 'step_key', type: 'VARCHAR' },
+  { name: 'step_attempt', type: 'INTEGER' },
+  { name: 'load_number', type: 'BIGINT' },
 ]
 
 const envelopeNames = new Set(envelope.map((column) => column.name))

@@ -1,5 +1,5 @@
 import type { Connection } from './connection.ts'
-import type { Attempt, LoadCounts } from './receipt.ts'
+import type { Attempt, RowCounts } from './receipt.ts'
 
 /** What was measured of a table: `checks` is how many single checks were made, `failed` how many of them failed. */
 export type Metrics = { table: string; score: number; rows: number; checks: number; failed: number; details: unknown }
@@ -30,8 +30,8 @@ export async function measured(
   connection: Connection,
   attempt: Attempt,
   table: string,
-  counts: LoadCounts,
-): Promise<LoadCounts> {
+  counts: RowCounts,
+): Promise<RowCounts> {
   const { rowsIn, rejected } = counts
   const score = rowsIn === 0 ? 1 : (rowsIn - rejected) / rowsIn
   await writeMetrics(connection, attempt, {

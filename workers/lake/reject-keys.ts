@@ -3,6 +3,9 @@ import type { Connection } from './connection.ts'
 import { quoted } from './names.ts'
 import { fileShift, rawText } from './staging.ts'
 
+/** What becomes of rows of one load that have the same business key. */
+export type Duplicates = 'last_wins' | 'reject'
+
 /** Where to look for rows that have no key of their own. */
 export type KeyCheck = {
   relation: string
@@ -12,12 +15,17 @@ export type KeyCheck = {
   place: '__row' | 'rowid'
   /** ORDER BY terms; of the rows with one key the first by them is kept. */
   keep: string
+  /** What becomes of rows with the same key: the others but the one to keep are rejected, or all of them. */
+  duplicates: Duplicates
   /** The table to take the rows out of; a staging needs none, its relation leaves out what is rejected. */
   deleteFrom?: string
 }
 
-/** Rejects rows whose business key is NULL in part, and all rows but one of each key. Gives their number. */
-export async function rejectKeys(connection: Connection, check: KeyCheck): Promise<number> {
+/** Rejects rows whose business key is NULL in part, and rows of the same key. Gives the numbers of both. */
+export async function rejectKeys(
+  connection: Connection,
+  check: KeyCheck,
+): Promise<{ withoutKey: number; duplicates: number }> {
   const noKey = check.keys.map(({ name }) => `${quoted(name)} IS NULL`).join(' OR ')
   const hash = `hash(${check.keys.map(({ name }) => quoted(name)).join(', ')})`
   // Eight bytes a row instead of the keys; two keys that share a hash are told apart below.
@@ -25,10 +33,10 @@ export async function rejectKeys(connection: Connection, check: KeyCheck): Promi
     `SELECT (SELECT count(*) FROM ${check.relation} WHERE ${noKey})::BIGINT AS without,
        (SELECT count(*) FROM (SELECT ${hash} FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1))::BIGINT AS repeated`,
   )
-  let rejected = 0
-  if (Number(found?.['without']) > 0) rejected += await rejectWithout(connection, check, noKey)
-  if (Number(found?.['repeated']) > 0) rejected += await rejectRepeated(connection, check, hash)
-  return rejected
+  return {
+    withoutKey: Number(found?.['without']) > 0 ? await rejectWithout(connection, check, noKey) : 0,
+    duplicates: Number(found?.['repeated']) > 0 ? await rejectRepeated(connection, check, hash) : 0,
+  }
 }
 
 async function rejectWithout(connection: Connection, check: KeyCheck, noKey: string): Promise<number> {
@@ -47,7 +55,7 @@ async function rejectRepeated(connection: Connection, check: KeyCheck, hash: str
     `CREATE OR REPLACE TEMP TABLE repeated AS
      WITH shared AS (SELECT ${hash} AS h FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1)
      SELECT ${check.place} AS place FROM ${check.relation} WHERE ${hash} IN (SELECT h FROM shared)
-     QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${check.keep}, ${check.place} DESC) > 1`,
+     QUALIFY ${check.duplicates === 'reject' ? `count(*) OVER (PARTITION BY ${keys})` : `row_number() OVER (PARTITION BY ${keys} ORDER BY ${check.keep}, ${check.place} DESC)`} > 1`,
   )
   const rows = await connection.run(
     `INSERT INTO rejected SELECT ${place(check)}, NULL, NULL, NULL, ${text(check.keys[0]?.name ?? '')}, 'KEY_DUPLICATE',

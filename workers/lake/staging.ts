@@ -37,12 +37,16 @@ export const keysFrom =
 /** Rows of one file are numbered from 1 above this shift. */
 export const fileShift = 40
 
-/** Makes the empty table `rejected`, where a load collects what does not get in. */
+/**
+ * Makes the empty tables where a load collects what does not get in: `rejected` for rows, `discarded` for single values
+ * whose row does.
+ */
 export async function openRejected(connection: Connection): Promise<void> {
-  await connection.run(
-    `CREATE OR REPLACE TEMP TABLE rejected (file INTEGER, __row BIGINT, byte_start BIGINT, byte_length BIGINT,
-       line BIGINT, column_name VARCHAR, code VARCHAR, reason VARCHAR, raw VARCHAR)`,
-  )
+  for (const name of ['rejected', 'discarded'])
+    await connection.run(
+      `CREATE OR REPLACE TEMP TABLE ${name} (file INTEGER, __row BIGINT, byte_start BIGINT, byte_length BIGINT,
+         line BIGINT, column_name VARCHAR, code VARCHAR, reason VARCHAR, raw VARCHAR)`,
+    )
 }
 
 /** How many rows were rejected so far. */
@@ -65,15 +69,22 @@ export const fileOf = (files: readonly string[], row: string): string =>
       ? literal(files[0] ?? '')
       : `[${files.map(literal).join(', ')}][(${row} >> ${fileShift}) + 1]`
 
-/** Moves what was rejected into `x_meta_rejected_rows`, with lines, and gives their number. */
+/**
+ * Moves what was rejected or discarded into `x_meta_rejected_rows`, with lines, and gives the numbers of rows and values.
+ * The last thing that a load does with its staging.
+ */
 export async function quarantine(
   connection: Connection,
   attempt: Attempt,
   table: string,
   staging: Pick<Staging, 'files' | 'locate'>,
-): Promise<number> {
+): Promise<{ rejected: number; discarded: number }> {
   const rejected = await countRejected(connection)
-  if (rejected === 0) return 0
+  // A value whose row was rejected after all went with it.
+  const discarded = await connection.run(
+    `INSERT INTO rejected SELECT * FROM discarded d WHERE NOT EXISTS (SELECT 1 FROM rejected r WHERE r.__row = d.__row)`,
+  )
+  if (rejected + discarded === 0) return { rejected, discarded }
   await staging.locate()
   const names = staging.files.length > 0 ? `[${staging.files.map(literal).join(', ')}][file + 1]` : 'NULL'
   await connection.run(
@@ -81,7 +92,7 @@ export async function quarantine(
      SELECT $1, $2, $3, ${names}, line, column_name, code, reason, raw, now() FROM rejected`,
     [attempt.runId, attempt.stepKey, table],
   )
-  return rejected
+  return { rejected, discarded }
 }
 
 /** The same rows under other column names. `renames` maps old names to new ones, in whatever case. */

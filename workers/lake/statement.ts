@@ -1,5 +1,6 @@
 import { AppError } from '../../shared/errors.ts'
 import type { BoundSql, Column } from '../define.ts'
+import { asOfNames } from './as-of.ts'
 import type { Connection } from './connection.ts'
 import { resourceError, scrubbed } from './error.ts'
 
@@ -26,8 +27,9 @@ export async function checkStatement(connection: Connection, sql: BoundSql): Pro
   const seen = collect(tree)
   for (const name of seen.functions)
     if (deniedFunctions.test(name)) throw notAllowed(`The function ${name} is not available.`)
+  const past = await pastOfTables(connection, seen.tableFunctions)
   for (const name of seen.tableFunctions)
-    if (!tableFunctions.has(name)) throw notAllowed(`The table function ${name} is not available.`)
+    if (!tableFunctions.has(name) && !past.has(name)) throw notAllowed(`The table function ${name} is not available.`)
   if (seen.refused) throw notAllowed(seen.refused)
   await checkTables(connection, seen)
   try {
@@ -136,6 +138,13 @@ function note(object: Tree, seen: Seen): void {
   }
   const common = object['cte_map'] as { map?: { key: string }[] } | undefined // the parser's own form
   for (const entry of common?.map ?? []) seen.commonTables.add(entry.key.toLowerCase())
+}
+
+// The macros that show a versioned table as it was: SQL of ours over a table of this lake.
+async function pastOfTables(connection: Connection, called: ReadonlySet<string>): Promise<Set<string>> {
+  if (![...called].some((name) => name.includes('_as_of'))) return new Set()
+  const rows = await connection.rows(`SELECT table_name AS name FROM lake.raw.x_meta_tables WHERE kind = 'versioned'`)
+  return new Set(rows.flatMap(({ name }) => Object.values(asOfNames(String(name)))))
 }
 
 // A name that is in no catalog would be tried as a file, and one that is in the engine's own tells paths: so every name

@@ -6,6 +6,7 @@ import fileDelete from './file/delete.ts'
 import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
 import gcpBqEtl from './gcp/bq_etl.ts'
+import lakeRestore from './lake/restore.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import pipelineRun from './pipeline/run.ts'
 import qualityCheck from './quality/check.ts'
@@ -26,6 +27,7 @@ export const processors: readonly Processor[] = [
   fileExport,
   fileIngest,
   gcpBqEtl,
+  lakeRestore,
   emailNotification,
   pipelineRun,
   qualityCheck,

@@ -1,15 +1,28 @@
 import { rm } from 'node:fs/promises'
 import type { z } from 'zod'
+import { dialectRules } from '../../shared/config/sql-dialects.ts'
 import { AppError } from '../../shared/errors.ts'
-import type { Column, Extract, Source, StepContext, StepResult } from '../define.ts'
-import { findTable } from '../lake/catalog.ts'
-import { attemptOf, type destination, loadInto, loadOutputs } from '../lake/destination.ts'
-import { fitColumns, sameType } from '../lake/fit-columns.ts'
+import type { BoundSql, Column, Extract, Source, StepContext, StepResult } from '../define.ts'
+import { conform } from '../formats/conform.ts'
+import { readSchemaFiles } from '../formats/schema-file.ts'
+import { findTable, type Table } from '../lake/catalog.ts'
+import type { Connection } from '../lake/connection.ts'
+import { contractOf } from '../lake/contract.ts'
+import {
+  attemptOf,
+  type destination,
+  isMadeAnew,
+  loadInto,
+  loadOutputs,
+  type Preparation,
+} from '../lake/destination.ts'
+import { sameType } from '../lake/fit-columns.ts'
 import { literal, quoted } from '../lake/names.ts'
 import { findReceipt } from '../lake/receipt.ts'
 import { rowHash } from '../lake/row-hash.ts'
 import { openRejected, type Staging } from '../lake/staging.ts'
 import { type Batch, stageStream, type Stream } from '../lake/stream.ts'
+import { findWatermark, type Watermark } from '../lake/watermark.ts'
 
 /** What to read and where it goes. `query` still has its placeholders. */
 export type QueryLoad = {
@@ -17,6 +30,8 @@ export type QueryLoad = {
   query: string
   /** Of rows with the same key the one with the greatest value of this column counts. */
   cursor: string | undefined
+  /** Read only what is at or after the greatest cursor value that the step has loaded. */
+  resume?: boolean
   destination: z.output<typeof destination>
 }
 
@@ -29,28 +44,80 @@ export async function loadQuery(ctx: StepContext, load: QueryLoad): Promise<Step
   using connection = await ctx.lake.connect(ctx.signal)
   const done = await findReceipt(connection, attemptOf(ctx))
   if (done) return { outputs: loadOutputs(destination.table, done) }
-  const extract = await source.read(ctx, ctx.secret(source.secret), ctx.bindSql(load.query, source.dialect))
+  const watermark = watermarkOf(ctx, load)
+  const since = watermark && (await findWatermark(connection, destination.table, watermark))
+  const bound = ctx.bindSql(load.query, source.dialect)
+  const query = watermark && since !== undefined ? sinceThen(bound, load, watermark.cursor, since) : bound
+  const extract = await source.read(ctx, ctx.secret(source.secret), query)
   await openRejected(connection)
   const stream = streamOf(ctx, extract, load.cursor)
-  const { table, mode } = destination
-  const existing = mode === 'replace' ? undefined : await findTable(connection, table)
-  const target = extract.columns.map((column) => existingColumn(column, existing?.columns ?? []))
-  const isSame = target.every((column, index) => sameType(column.type, extract.columns[index]?.type ?? ''))
-  // Other types than the table has: every value must fit them, so the rows are looked at before they go in.
-  const rows: Staging | Stream = isSame
-    ? { ...stream, columns: target }
-    : await fitColumns(
-        connection,
-        await stageStream(connection, stream).catch((error: unknown) => {
-          throw valueError(error)
-        }),
-        target,
-      )
-  const counts = await loadInto(connection, ctx, destination, rows).catch((error: unknown) => {
+  const table = isMadeAnew(destination) ? undefined : await findTable(connection, destination.table)
+  try {
+    const { rows, preparation } = await prepare(connection, ctx, load, stream, table)
+    const counts = await loadInto(
+      connection,
+      ctx,
+      destination,
+      rows,
+      watermark ? { ...preparation, watermark } : preparation,
+    )
+    if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
+    return { outputs: { ...loadOutputs(destination.table, counts), ...(watermark ? { since: since ?? null } : {}) } }
+  } catch (error) {
     throw valueError(error)
+  }
+}
+
+// A reader is a step of a pipeline: two steps that fill the same table do not move each other's mark.
+function watermarkOf(ctx: StepContext, { cursor, resume, destination }: QueryLoad): Watermark | undefined {
+  if (!resume) return undefined
+  if (cursor === undefined) throw new AppError('CONFIG_INVALID', 'resume needs a cursor.')
+  const { mode, snapshot } = destination
+  if (mode === 'replace' || (mode === 'versioned' && snapshot === 'full'))
+    throw new AppError('CONFIG_INVALID', 'resume reads changed rows only: use it with snapshot: delta or mode: append.')
+  return { reader: `${ctx.run.pipelineId}/${ctx.step.key}`, cursor }
+}
+
+// A versioned table takes the rows of the mark itself again, unchanged ones without a version: rows may have come to it
+// since. An appended one would have them twice. Rows without a mark are read each time.
+function sinceThen(query: BoundSql, load: QueryLoad, cursor: string, since: string): BoundSql {
+  const { nameQuote, parameter } = dialectRules[load.source.dialect]
+  if (cursor.includes(nameQuote)) throw new AppError('CONFIG_INVALID', 'The name of the cursor holds a quote.')
+  const values = [...query.values, since]
+  const column = `${nameQuote}${cursor}${nameQuote}`
+  const operator = load.destination.mode === 'versioned' ? '>=' : '>'
+  return {
+    text: `SELECT * FROM (\n${query.text.replace(/[;\s]+$/, '')}\n) AS tributary_rows
+WHERE ${column} ${operator} ${parameter(values.length)} OR ${column} IS NULL`,
+    values,
+  }
+}
+
+// Rows that already look like the table go in as they come; others are staged, and brought together with it.
+async function prepare(
+  connection: Connection,
+  ctx: StepContext,
+  { destination }: QueryLoad,
+  stream: Stream,
+  table: Table | undefined,
+): Promise<{ rows: Staging | Stream; preparation: Preparation }> {
+  const schemaFiles = await readSchemaFiles(ctx.files, ctx.tenant.id, destination.table)
+  const target = stream.columns.map((column) => existingColumn(column, table?.columns ?? []))
+  const isSame =
+    target.every((column, index) => sameType(column.type, stream.columns[index]?.type ?? '')) &&
+    (!table || table.columns.length === target.length) &&
+    schemaFiles.table.length + schemaFiles.organisation.length === 0
+  if (isSame && target.every(({ name }) => !table || table.columns.some((column) => column.name === name)))
+    return { rows: { ...stream, columns: target }, preparation: table ? { seen: table.columns } : {} }
+  const { staging, changes } = await conform(connection, await stageStream(connection, stream), {
+    declared: {},
+    schemaFiles,
+    table,
+    contract: contractOf(destination.contract),
+    renames: destination.rename_columns,
+    allowsLoss: destination.dry_run || destination.plan !== undefined,
   })
-  if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
-  return { outputs: loadOutputs(table, counts) }
+  return { rows: staging, preparation: table ? { changes, seen: table.columns } : {} }
 }
 
 const existingColumn = (column: Column, existing: readonly Column[]): Column =>

@@ -24,14 +24,20 @@ export default defineProcessor({
         .describe(
           'A column that grows with each change: of rows with the same key the one with the greatest value counts.',
         ),
+      resume: z
+        .boolean()
+        .default(false)
+        .describe(
+          'Read only rows whose cursor has reached the greatest value that this step has loaded; the first run reads all. The mark is kept with the rows. Fits snapshot: delta and mode: append.',
+        ),
     }),
     destination,
   }),
   credentialProviders: providers,
   async run(ctx, settings) {
-    const { provider, query, cursor } = settings.source
+    const { provider, query, cursor, resume } = settings.source
     const source = sources.find((source) => source.provider === provider)
     if (!source) throw new AppError('CONFIG_INVALID', `There is no source ${provider}.`)
-    return loadQuery(ctx, { source, query, cursor, destination: settings.destination })
+    return loadQuery(ctx, { source, query, cursor, resume, destination: settings.destination })
   },
 })

@@ -3,15 +3,16 @@ import { stat } from 'node:fs/promises'
 import { z } from 'zod'
 import { AppError } from '../../../shared/errors.ts'
 import { defineProcessor, type StepContext, type StepResult } from '../../define.ts'
+import { conform } from '../../formats/conform.ts'
 import { type InputFile, stageCsv } from '../../formats/csv.ts'
 import { declaredColumns } from '../../formats/declared-columns.ts'
 import { stageJson } from '../../formats/json.ts'
 import { stageParquet } from '../../formats/parquet.ts'
-import { targetColumns } from '../../formats/target-columns.ts'
+import { readSchemaFiles } from '../../formats/schema-file.ts'
 import { findTable } from '../../lake/catalog.ts'
 import type { Connection } from '../../lake/connection.ts'
-import { attemptOf, destination, loadInto, loadOutputs } from '../../lake/destination.ts'
-import { fitColumns } from '../../lake/fit-columns.ts'
+import { contractOf } from '../../lake/contract.ts'
+import { attemptOf, destination, isMadeAnew, loadInto, loadOutputs } from '../../lake/destination.ts'
 import { findReceipt } from '../../lake/receipt.ts'
 import { openRejected, renameColumns, type Staging } from '../../lake/staging.ts'
 
@@ -63,9 +64,16 @@ export default defineProcessor({
     const files = await inputFiles(ctx, source.path)
     await openRejected(connection)
     const staging = renameColumns(await stage(connection, ctx, source, files), source.rename)
-    const table = destination.mode === 'replace' ? undefined : await findTable(connection, destination.table)
-    const target = await targetColumns(connection, staging, source.columns, table?.columns ?? [])
-    const counts = await loadInto(connection, ctx, destination, await fitColumns(connection, staging, target))
+    const table = isMadeAnew(destination) ? undefined : await findTable(connection, destination.table)
+    const { staging: rows, changes } = await conform(connection, staging, {
+      declared: source.columns,
+      schemaFiles: await readSchemaFiles(ctx.files, ctx.tenant.id, destination.table),
+      table,
+      contract: contractOf(destination.contract),
+      renames: destination.rename_columns,
+      allowsLoss: destination.dry_run || destination.plan !== undefined,
+    })
+    const counts = await loadInto(connection, ctx, destination, rows, table ? { changes, seen: table.columns } : {})
     if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
     return { outputs: loadOutputs(destination.table, counts) }
   },
