@@ -63,9 +63,6 @@ export async function loadOnce(
   load: (current: CurrentLoad) => Promise<RowCounts>,
   plan?: Plan,
 ): Promise<LoadCounts> {
-  await connection.run(`INSERT INTO lake.raw.x_meta_table_heads VALUES ($1, 0, 'epoch') ON CONFLICT DO NOTHING`, [
-    table,
-  ])
   await begin(connection, table)
   try {
     const before = await findReceipt(connection, attempt)
@@ -124,12 +121,17 @@ async function begin(connection: Connection, table: string): Promise<void> {
   for (;;) {
     await connection.run('BEGIN')
     try {
-      await connection.run(
+      const taken = await connection.run(
         `UPDATE lake.raw.x_meta_table_heads SET load_number = load_number + 1,
            loaded_at = greatest(now(), loaded_at + INTERVAL 1 microsecond) WHERE table_name = $1`,
         [table],
       )
-      return
+      if (taken > 0) return
+      // The first load of a table: its row is made by itself, so that two of them meet here and not at their end.
+      await connection.run('ROLLBACK')
+      await connection.run(`INSERT INTO lake.raw.x_meta_table_heads VALUES ($1, 0, 'epoch') ON CONFLICT DO NOTHING`, [
+        table,
+      ])
     } catch (error) {
       await connection.rollback()
       const isTaken = error instanceof AppError && error.code === 'CONFLICT'
