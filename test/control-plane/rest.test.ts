@@ -284,3 +284,15 @@ test('what describes the API is told to whoever has a key', async () => {
   for (const path of ['/openapi.json', '/schema.graphql', '/operations.json'])
     expectProblem(await ask(`GET ${path}`, undefined), 'UNAUTHENTICATED')
 })
+
+test('people may use the routes where they may run the published operations only', async () => {
+  const { userId } = await plane.person(a.id, 'DATA_ENGINEER')
+  const app = plane.appWith({ sessionsRunPersistedOnly: true })
+  const token = await plane.session(a.id, userId)
+  const response = await app.fetch(
+    new Request(`http://edge.example/api/v1/tenants/${a.id}/credentials`, {
+      headers: { authorization: `Bearer ${token}` },
+    }),
+  )
+  expect(response.status).toBe(200)
+})

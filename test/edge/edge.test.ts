@@ -90,6 +90,14 @@ test.for([
       'mutation { runPipeline(input: {pipeline: "test/edge/one"}) { run { id } errors { message } } }',
     )
     const { runPipeline } = started as { runPipeline: { run: { id: string } } }
+    const byPath = (path: string): Promise<Response> =>
+      fetch(`${runtime.url}/api/v1${path}`, { headers: { authorization: `Bearer ${house?.token}` } })
+    const run = await byPath(`/pipelines/runs/${runPipeline.run.id}`)
+    expect(await run.json()).toMatchObject({ run_id: runPipeline.run.id, pipeline: 'test/edge/one' })
+    expect((await byPath('/tenants/another_tenant/credentials')).headers.get('content-type')).toBe(
+      'application/problem+json',
+    )
+    expect(await (await byPath('/schema.graphql')).text()).toContain('type Query {')
 
     const types: unknown[] = []
     for await (const event of client.subscribe('subscription ($runId: ID!) { runEvents(runId: $runId) { seq type } }', {
