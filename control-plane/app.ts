@@ -200,7 +200,7 @@ export function createApp(options: AppOptions): App {
       await identify(context, request)
       await admit.take(context, 1)
       const { auth } = context
-      if (auth) context.later(() => noteUse(context.ports, auth))
+      if (auth) context.later(() => noteUse({ ...context.ports, db: context.lastingDb }, auth))
       if (!isStranger) context.asked = await read?.(limits.bodyBytes)
       refuseFreeDocument(context)
       const response = await respond(context, end)

@@ -1,5 +1,6 @@
+import type { sql } from 'drizzle-orm'
 import type { Role, Scope } from '../schema/roles.ts'
-import { type Db, type Tx, withTenant } from '../shared/db/db.ts'
+import { type Db, readOnce, readRows, type Tx, withTenant } from '../shared/db/db.ts'
 import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Identity } from './auth/identity.ts'
@@ -95,4 +96,18 @@ export const userIdOf = ({ bearer }: Auth): string | undefined => (bearer.kind =
 export function inTenant<T>(context: Context, work: (tx: Tx, auth: Auth) => Promise<T>): Promise<T> {
   const auth = authOf(context)
   return withTenant(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, (tx) => work(tx, auth))
+}
+
+/** What one query reads of the caller's own tenant: one trip where the driver can, and never a write. */
+export function readInTenant<T>(context: Context, build: (db: Db, auth: Auth) => PromiseLike<T>): Promise<T> {
+  const auth = authOf(context)
+  return readOnce(context.ports.db, { tenantId: auth.tenantId, side: 'api' }, (db) => build(db, auth))
+}
+
+/** Rows of a raw statement that reads; as `readInTenant`. */
+export function rowsInTenant<R extends Record<string, unknown>>(
+  context: Context,
+  statement: ReturnType<typeof sql>,
+): Promise<R[]> {
+  return readRows(context.ports.db, { tenantId: authOf(context).tenantId, side: 'api' }, statement)
 }

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { systemClock } from '../shared/clock.ts'
-import { withLedger } from '../shared/db/db.ts'
-import { openNeon } from '../shared/db/neon.ts'
+import { callOnce } from '../shared/db/db.ts'
+import { neonDatabase } from '../shared/db/neon.ts'
 import { readEnv } from '../shared/env.ts'
 import { jsonLog } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
@@ -26,11 +26,14 @@ type Variables = Record<string, string | undefined>
 type Connection = { remoteAddr: { hostname?: string } }
 type House = { app: App; open(): { ports: Ports; close(): Promise<void> } }
 
+const connectionsOfRequest = 2
+const connectionsOfProcess = 10
+
 let house: House | undefined
 
 /**
- * The control plane on Workers and Deno. The environment is read once per isolate; a connection lives as long as its
- * request, since Workers may not share one between requests.
+ * The control plane on Workers and Deno. The environment is read once per isolate. On Workers a connection lives as long
+ * as its request, since they may not share one between requests; on Deno as long as it is used.
  */
 export default {
   fetch(request: Request, variables?: Variables | Connection, invocation?: Invocation): Promise<Response> {
@@ -43,8 +46,8 @@ export default {
   async scheduled(_event: unknown, variables?: Variables): Promise<void> {
     const { ports, close } = houseOf(variables).open()
     try {
-      await withLedger(ports.db, 'api', (tx) => tx.execute(sql`select app.tick(100)`))
-      await withLedger(ports.db, 'api', (tx) => tx.execute(sql`select app.sweep_requests(1000)`))
+      await callOnce(ports.db, { tenantId: '', side: 'api' }, sql`select app.tick(100)`)
+      await callOnce(ports.db, { tenantId: '', side: 'api' }, sql`select app.sweep_requests(1000)`)
       await fireDue(ports, 'api')
     } finally {
       await close()
@@ -58,7 +61,8 @@ function houseOf(handed: Variables | Connection | undefined): House {
 }
 
 function build(variables: Variables | undefined): House {
-  const env = readEnv(edgeEnv, variables?.['DATABASE_URL'] === undefined ? denoVariables() : variables)
+  const isWorkers = variables?.['DATABASE_URL'] !== undefined
+  const env = readEnv(edgeEnv, isWorkers ? variables : denoVariables())
   const shared: Omit<Ports, 'db' | 'hub'> = {
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
@@ -71,10 +75,11 @@ function build(variables: Variables | undefined): House {
     ),
   }
   const redis = redisOf(env)
+  const neon = neonDatabase(env.DATABASE_URL, { proxy: env.NEON_PROXY, clock: systemClock })
   // Without Redis watchers hear of what happens in this isolate, and find the rest by looking again.
   const local = inProcessHub()
-  const open: House['open'] = () => {
-    const { db, close } = openNeon(env.DATABASE_URL, { max: 2, proxy: env.NEON_PROXY })
+  const openWith = (connectionsMax: number): ReturnType<House['open']> => {
+    const { db, close } = neon(connectionsMax)
     if (!redis) return { ports: { ...shared, db, hub: local }, close }
     // A subscription is a connection, too, and lives as long as the request.
     const hub = redisHub(redis, shared)
@@ -83,6 +88,10 @@ function build(variables: Variables | undefined): House {
       close: async () => void (await Promise.all([close(), hub.close()])),
     }
   }
+  // Deno is one process: its requests share what Workers must keep apart.
+  const lasting = isWorkers ? undefined : openWith(connectionsOfProcess).ports
+  const open: House['open'] = () =>
+    lasting ? { ports: lasting, close: async () => undefined } : openWith(connectionsOfRequest)
   const app = createApp({
     ports: async () => open(),
     development: false,

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import type { Scope } from '../../schema/roles.ts'
 import type { TenantState } from '../../schema/states.ts'
-import { rowsOf, withLedger, withTenant } from '../../shared/db/db.ts'
+import { callOnce, readRows } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { hashSecret, sameHash, splitApiKey } from '../../shared/secrets/api-key.ts'
@@ -52,12 +52,11 @@ const hasEnded = ({ expiresMs }: Pick<KeyFacts, 'expiresMs'>, clock: Ports['cloc
   expiresMs !== null && expiresMs <= clock.now().getTime()
 
 async function readFacts(ports: Pick<Ports, 'db' | 'clock'>, key: { id: string; secret: string }): Promise<KeyFacts> {
-  const [found] = await withLedger(ports.db, 'api', (tx) =>
-    rowsOf<FoundKey>(
-      tx,
-      sql`select tenant_id, secret_hash, scopes, tenant_status, revoked_at is not null as is_revoked,
-        (extract(epoch from expires_at) * 1000)::float8 as expires_ms from app.find_api_key(${key.id})`,
-    ),
+  const [found] = await readRows<FoundKey>(
+    ports.db,
+    { tenantId: '', side: 'api' },
+    sql`select tenant_id, secret_hash, scopes, tenant_status, revoked_at is not null as is_revoked,
+      (extract(epoch from expires_at) * 1000)::float8 as expires_ms from app.find_api_key(${key.id})`,
   )
   // An unknown id costs the same hash as a known one.
   const isRight = sameHash(await hashSecret(key.secret), found?.secret_hash ?? '')
@@ -92,11 +91,12 @@ export function keyUse(): KeyUse {
     if (noted.size >= rememberedMax) noted.clear()
     noted.set(keyId, now)
     const at = new Date(now).toISOString()
-    await withTenant(db, { tenantId, side: 'api' }, (tx) =>
-      tx.execute(sql`
-        update app.api_key set last_used_at = ${at}::timestamptz
+    await callOnce(
+      db,
+      { tenantId, side: 'api' },
+      sql`update app.api_key set last_used_at = ${at}::timestamptz
         where tenant_id = ${tenantId} and id = ${keyId}
-          and (last_used_at is null or last_used_at <= ${at}::timestamptz - interval '1 minute')`),
+          and (last_used_at is null or last_used_at <= ${at}::timestamptz - interval '1 minute')`,
     )
   }
 }

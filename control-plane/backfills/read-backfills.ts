@@ -1,9 +1,8 @@
 import { and, asc, desc, eq, gt, inArray, lt, sql } from 'drizzle-orm'
 import { backfill, backfillSlot } from '../../schema/tables/index.ts'
-import { rowsOf } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { BackfillRow } from '../../shared/schedules/run-backfill.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, readInTenant, rowsInTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 
@@ -22,8 +21,8 @@ export type Progress = {
 /** The backfill of this id. Throws NOT_FOUND when there is none, and alike when it is another tenant's. */
 export async function readBackfill(context: Context, id: string): Promise<BackfillRow> {
   const { tenantId } = authOf(context)
-  const [row] = await inTenant(context, (tx) =>
-    tx
+  const [row] = await readInTenant(context, (db) =>
+    db
       .select()
       .from(backfill)
       .where(and(eq(backfill.tenantId, tenantId), eq(backfill.id, id))),
@@ -43,8 +42,8 @@ export function listBackfills(context: Context, args: PageArgs): Promise<Page<Ba
     list: ['backfills', tenantId],
     position: (row) => [row.id, ''],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select()
           .from(backfill)
           .where(and(eq(backfill.tenantId, tenantId), after ? lt(backfill.id, after[0]) : undefined))
@@ -61,8 +60,8 @@ export function listSlots(context: Context, backfillId: string, args: PageArgs):
     list: ['slots', tenantId, backfillId],
     position: (row) => [row.slotAt.toISOString(), ''],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select()
           .from(backfillSlot)
           .where(
@@ -82,15 +81,13 @@ export function listSlots(context: Context, backfillId: string, args: PageArgs):
 export function progressOf(context: Context, id: string): Promise<Progress> {
   const { tenantId } = authOf(context)
   const read = async (ids: string[]): Promise<Map<string, Progress>> => {
-    const rows = await inTenant(context, (tx) =>
-      rowsOf<{ id: string; state: keyof Progress; n: number }>(
-        tx,
-        sql`select s.backfill_id as id, count(*)::int as n,
-              case when s.state <> 'started' then s.state when r.state = 'succeeded' then 'succeeded'
-                when r.state in ('queued', 'running', 'cancelling') then 'active' else 'failed' end as state
-            from app.backfill_slot s left join app.pipeline_run r on r.tenant_id = s.tenant_id and r.run_id = s.run_id
-            where s.tenant_id = ${tenantId} and ${inArray(sql`s.backfill_id`, ids)} group by 1, 3`,
-      ),
+    const rows = await rowsInTenant<{ id: string; state: keyof Progress; n: number }>(
+      context,
+      sql`select s.backfill_id as id, count(*)::int as n,
+            case when s.state <> 'started' then s.state when r.state = 'succeeded' then 'succeeded'
+              when r.state in ('queued', 'running', 'cancelling') then 'active' else 'failed' end as state
+          from app.backfill_slot s left join app.pipeline_run r on r.tenant_id = s.tenant_id and r.run_id = s.run_id
+          where s.tenant_id = ${tenantId} and ${inArray(sql`s.backfill_id`, ids)} group by 1, 3`,
     )
     const progress = new Map(ids.map((each) => [each, nothing()]))
     for (const row of rows) Object.assign(progress.get(row.id) ?? {}, { [row.state]: row.n })

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { runStep } from '../../schema/tables/index.ts'
 import { AppError, type ErrorCode, errorCodes } from '../../shared/errors.ts'
 import { startInTransaction } from '../../shared/runs/start-in-transaction.ts'
-import { type Context, inTenant } from '../context.ts'
+import { type Context, inTenant, readInTenant } from '../context.ts'
 import { lockCredential, missingCredential } from '../credentials/update-credential.ts'
 import { type Refusal, refusalOf } from '../graphql/user-errors.ts'
 import { outcomeError, waitForRun } from '../runs/wait-for-run.ts'
@@ -32,8 +32,8 @@ export async function testCredential(context: Context, name: string): Promise<Cr
   if (outcome.state === 'failed')
     return { ok: false, problem: refusalOf(outcomeError(outcome, 'The test')), hostKey: null }
   if (outcome.state !== 'succeeded') throw outcomeError(outcome, 'The test')
-  const [step] = await inTenant(context, (tx) =>
-    tx
+  const [step] = await readInTenant(context, (db) =>
+    db
       .select({ result: runStep.result })
       .from(runStep)
       .where(and(eq(runStep.tenantId, tenantId), eq(runStep.runId, runId))),

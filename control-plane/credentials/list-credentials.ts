@@ -1,6 +1,6 @@
 import { and, asc, eq, gt } from 'drizzle-orm'
 import { credential } from '../../schema/tables/index.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, readInTenant } from '../context.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 import { shownColumns } from './create-credential.ts'
 import type { CredentialRow } from './graphql.ts'
@@ -12,8 +12,8 @@ export function listCredentials(context: Context, args: PageArgs): Promise<Page<
     list: ['credentials', tenantId],
     position: (row) => [row.id, row.id],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select(shownColumns)
           .from(credential)
           .where(and(eq(credential.tenantId, tenantId), after ? gt(credential.id, after[1]) : undefined))

@@ -1,6 +1,6 @@
 import { and, desc, eq, getTableColumns, inArray, lte, sql } from 'drizzle-orm'
 import { credential, credentialVersion } from '../../schema/tables/index.ts'
-import { type Context, inTenant } from '../context.ts'
+import { type Context, inTenant, readInTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { shownColumns } from './create-credential.ts'
 import type { CredentialRow } from './graphql.ts'
@@ -10,8 +10,8 @@ const versionsMax = 200
 
 /** The tenant's credential of this name, without its value; undefined when there is none. */
 export async function readCredential(context: Context, name: string): Promise<CredentialRow | undefined> {
-  const [row] = await inTenant(context, (tx, { tenantId }) =>
-    tx
+  const [row] = await readInTenant(context, (db, { tenantId }) =>
+    db
       .select(shownColumns)
       .from(credential)
       .where(and(eq(credential.tenantId, tenantId), eq(credential.name, name))),

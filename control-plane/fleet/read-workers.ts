@@ -3,7 +3,7 @@ import { platformTenantId } from '../../schema/roles.ts'
 import { worker } from '../../schema/tables/index.ts'
 import type { Tx } from '../../shared/db/db.ts'
 import { lookInto } from '../audit/look-into.ts'
-import { type Context, authOf, inTenant } from '../context.ts'
+import { type Context, authOf, inTenant, readInTenant } from '../context.ts'
 import { type FleetStanding, fleetStanding } from '../../shared/runs/fleet.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 import { platformReaders } from './read-queues.ts'
@@ -40,8 +40,8 @@ export function listWorkers(context: Context, args: PageArgs, tenantId: string |
     list: ['workers', tenantId],
     position: (row) => [row.id, row.id],
     read: async (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select({ ...getTableColumns(worker), isLive })
           .from(worker)
           .where(and(serves(tenantId), after ? gt(worker.id, after[1]) : undefined))

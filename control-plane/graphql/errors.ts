@@ -52,6 +52,7 @@ export function databaseFault(error: unknown): AppError | undefined {
   if (!isDatabaseAway(cause)) return undefined
   return new AppError('UNAVAILABLE', 'The database was away for a moment.', {
     hint: 'Try again in a moment. Whether a change was made is not known: look first.',
+    figures: { retryAfterSeconds: 1 },
     cause,
   })
 }

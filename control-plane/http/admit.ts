@@ -1,7 +1,7 @@
 import { eq } from 'drizzle-orm'
 import { plans } from '../../schema/config/tenant.ts'
 import { tenantLimit } from '../../schema/tables/index.ts'
-import { withTenant } from '../../shared/db/db.ts'
+import { readOnce } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { describeError, rarely } from '../../shared/log.ts'
@@ -144,8 +144,11 @@ function pointsOfTenants(): (ports: Ports, tenantId: string) => Promise<number> 
     const now = clock.now().getTime()
     const found = known.get(tenantId)
     if (found && found.until > now) return found.points
-    const [row] = await withTenant(db, { tenantId, side: 'api' }, (tx) =>
-      tx.select({ points: tenantLimit.apiPointsPerMinute }).from(tenantLimit).where(eq(tenantLimit.tenantId, tenantId)),
+    const [row] = await readOnce(db, { tenantId, side: 'api' }, (one) =>
+      one
+        .select({ points: tenantLimit.apiPointsPerMinute })
+        .from(tenantLimit)
+        .where(eq(tenantLimit.tenantId, tenantId)),
     )
     // The platform's own tenant has no plan to speak of: it serves all others.
     const points = row?.points ?? plans.ENTERPRISE.apiPointsPerMinute

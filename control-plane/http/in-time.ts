@@ -1,4 +1,4 @@
-import type { Db } from '../../shared/db/db.ts'
+import { type Db, exchangeOf, offerExchange } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 
 /**
@@ -17,7 +17,17 @@ export function inTimeOnly(db: Db, signal: AbortSignal): Db {
       return done
     }, config)
   }
-  return new Proxy(db, {
+  const inTime = new Proxy(db, {
     get: (target, name) => (name === 'transaction' ? transaction : Reflect.get(target, name, target)),
   })
+  // A call in one exchange commits by itself, which could be too late: only reads go that way.
+  const exchange = exchangeOf(db)
+  if (exchange)
+    offerExchange(inTime, {
+      async read(begin, build) {
+        refuseLate()
+        return exchange.read(begin, build)
+      },
+    })
+  return inTime
 }

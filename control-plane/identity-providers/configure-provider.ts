@@ -4,7 +4,7 @@ import { type Role, systemRoles, tenantRoles } from '../../schema/roles.ts'
 import { identityProvider } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { AppError } from '../../shared/errors.ts'
-import { type Context, inTenant } from '../context.ts'
+import { type Context, inTenant, readInTenant } from '../context.ts'
 import { lockPeople, refuseBeyond, refuseForeignRole } from '../users/change-user.ts'
 import type { Provider } from './authenticate-provider.ts'
 import { providerUrl } from './provider-url.ts'
@@ -90,8 +90,8 @@ export function removeProvider(context: Context, issuer: string): Promise<Provid
 
 /** The providers of the caller's tenant, by issuer. */
 export function listProviders(context: Context): Promise<Provider[]> {
-  return inTenant(context, (tx, { tenantId }) =>
-    tx
+  return readInTenant(context, (db, { tenantId }) =>
+    db
       .select()
       .from(identityProvider)
       .where(eq(identityProvider.tenantId, tenantId))

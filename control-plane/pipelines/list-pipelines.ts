@@ -1,7 +1,7 @@
 import { and, asc, eq, gt, inArray } from 'drizzle-orm'
 import { pipeline, pipelineVersion } from '../../schema/tables/index.ts'
 import { type CurrentPipeline } from '../../shared/pipelines/find-pipeline.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, readInTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 
@@ -15,8 +15,8 @@ export function listPipelines(context: Context, args: PageArgs): Promise<Page<Pi
     list: ['pipelines', tenantId],
     position: (row) => [row.path, row.id],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select()
           .from(pipeline)
           .where(and(eq(pipeline.tenantId, tenantId), after ? gt(pipeline.path, after[0]) : undefined))
@@ -30,8 +30,8 @@ export function listPipelines(context: Context, args: PageArgs): Promise<Page<Pi
 export function currentText(context: Context, row: PipelineRow): Promise<Pick<CurrentPipeline, 'yaml' | 'sha256'>> {
   const { tenantId } = authOf(context)
   const read = async (ids: string[]) => {
-    const rows = await inTenant(context, (tx) =>
-      tx
+    const rows = await readInTenant(context, (db) =>
+      db
         .select({ id: pipeline.id, yaml: pipelineVersion.yaml, sha256: pipelineVersion.sha256 })
         .from(pipeline)
         .innerJoin(

@@ -2,7 +2,7 @@ import { and, desc, eq, inArray, isNull, lt, or, sql } from 'drizzle-orm'
 import { pipeline, pipelineRun, runStep } from '../../schema/tables/index.ts'
 import { AppError } from '../../shared/errors.ts'
 import { discardStep } from '../../shared/runs/ledger.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, inTenant, readInTenant } from '../context.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 import type { StepRow } from './read-runs.ts'
 
@@ -21,8 +21,8 @@ export function listDeadLetters(context: Context, args: PageArgs): Promise<Page<
     list: ['deadLetters', tenantId],
     position: ({ step }) => [step.runId, step.stepKey],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select({ step: runStep, pipelinePath: pipeline.path })
           .from(runStep)
           .innerJoin(pipelineRun, and(eq(pipelineRun.tenantId, runStep.tenantId), eq(pipelineRun.runId, runStep.runId)))

@@ -3,7 +3,7 @@ import type { RunState } from '../../schema/states.ts'
 import { pipeline, pipelineRun, runStep } from '../../schema/tables/index.ts'
 import type { Tx } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, readInTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 
@@ -23,8 +23,8 @@ export type RunFilter = {
 /** The run of this id. Throws NOT_FOUND when there is none, and alike when it is another tenant's. */
 export async function readRun(context: Context, runId: string): Promise<RunRow> {
   const { tenantId } = authOf(context)
-  const [row] = await inTenant(context, (tx) =>
-    runsOf(tx).where(and(eq(pipelineRun.tenantId, tenantId), eq(pipelineRun.runId, runId))),
+  const [row] = await readInTenant(context, (db) =>
+    runsOf(db).where(and(eq(pipelineRun.tenantId, tenantId), eq(pipelineRun.runId, runId))),
   )
   if (!row) throw new AppError('NOT_FOUND', 'There is no such run.')
   return row
@@ -34,8 +34,8 @@ export async function readRun(context: Context, runId: string): Promise<RunRow> 
 export function findRun(context: Context, runId: string): Promise<RunRow | undefined> {
   const { tenantId } = authOf(context)
   const read = async (ids: string[]): Promise<Map<string, RunRow>> => {
-    const rows = await inTenant(context, (tx) =>
-      runsOf(tx).where(and(eq(pipelineRun.tenantId, tenantId), inArray(pipelineRun.runId, ids))),
+    const rows = await readInTenant(context, (db) =>
+      runsOf(db).where(and(eq(pipelineRun.tenantId, tenantId), inArray(pipelineRun.runId, ids))),
     )
     return new Map(rows.map((row) => [row.runId, row]))
   }
@@ -50,8 +50,8 @@ export function listRuns(context: Context, args: PageArgs, filter: RunFilter): P
     list: ['runs', tenantId, states ?? null, filter.pipeline ?? null, createdFrom ?? null, createdBefore ?? null],
     position: (row) => [row.runId, row.runId],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        runsOf(tx)
+      readInTenant(context, (db) =>
+        runsOf(db)
           .where(
             and(
               eq(pipelineRun.tenantId, tenantId),
@@ -72,8 +72,8 @@ export function listRuns(context: Context, args: PageArgs, filter: RunFilter): P
 export function stepsOf(context: Context, runId: string): Promise<StepRow[]> {
   const { tenantId } = authOf(context)
   const read = async (runIds: string[]): Promise<Map<string, StepRow[]>> => {
-    const rows = await inTenant(context, (tx) =>
-      tx
+    const rows = await readInTenant(context, (db) =>
+      db
         .select()
         .from(runStep)
         .where(and(eq(runStep.tenantId, tenantId), inArray(runStep.runId, runIds)))
@@ -88,8 +88,8 @@ export function stepsOf(context: Context, runId: string): Promise<StepRow[]> {
 export async function pipelineOf(context: Context, row: RunRow): Promise<typeof pipeline.$inferSelect> {
   const { tenantId } = authOf(context)
   const read = async (ids: string[]) => {
-    const rows = await inTenant(context, (tx) =>
-      tx
+    const rows = await readInTenant(context, (db) =>
+      db
         .select()
         .from(pipeline)
         .where(and(eq(pipeline.tenantId, tenantId), inArray(pipeline.id, ids))),

@@ -3,7 +3,7 @@ import { pipelineTrigger, runFollowUp, schedule, scheduleFire, seenFile } from '
 import { AppError } from '../../shared/errors.ts'
 import { nextTimes } from '../../shared/schedules/cron.ts'
 import type { ScheduleRow } from '../../shared/schedules/fire-schedule.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, readInTenant } from '../context.ts'
 import { loaderOf } from '../graphql/batch.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 
@@ -19,8 +19,8 @@ export type FollowUpRow = typeof runFollowUp.$inferSelect
 /** The schedule of this id. Throws NOT_FOUND when there is none, and alike when it is another tenant's. */
 export async function readSchedule(context: Context, id: string): Promise<ScheduleRow> {
   const { tenantId } = authOf(context)
-  const [row] = await inTenant(context, (tx) =>
-    tx
+  const [row] = await readInTenant(context, (db) =>
+    db
       .select()
       .from(schedule)
       .where(and(eq(schedule.tenantId, tenantId), eq(schedule.id, id))),
@@ -44,8 +44,8 @@ export function listSchedules(
     list: ['schedules', tenantId, pipeline ?? null],
     position: (row) => [row.pipeline, row.name],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select()
           .from(schedule)
           .where(
@@ -67,8 +67,8 @@ export function listSchedules(
 export function schedulesOf(context: Context, pipeline: string): Promise<ScheduleRow[]> {
   const { tenantId } = authOf(context)
   const read = async (paths: string[]): Promise<Map<string, ScheduleRow[]>> => {
-    const rows = await inTenant(context, (tx) =>
-      tx
+    const rows = await readInTenant(context, (db) =>
+      db
         .select()
         .from(schedule)
         .where(and(eq(schedule.tenantId, tenantId), inArray(schedule.pipeline, paths)))
@@ -83,8 +83,8 @@ export function schedulesOf(context: Context, pipeline: string): Promise<Schedul
 export function triggersOf(context: Context, pipeline: string): Promise<TriggerRow[]> {
   const { tenantId } = authOf(context)
   const read = async (paths: string[]): Promise<Map<string, TriggerRow[]>> => {
-    const rows = await inTenant(context, (tx) =>
-      tx
+    const rows = await readInTenant(context, (db) =>
+      db
         .select()
         .from(pipelineTrigger)
         .where(
@@ -104,8 +104,8 @@ export function triggersOf(context: Context, pipeline: string): Promise<TriggerR
 /** The files that a trigger saw last, newest first. */
 export function recentFiles(context: Context, triggerId: string, first: number): Promise<SeenFileRow[]> {
   const { tenantId } = authOf(context)
-  return inTenant(context, (tx) =>
-    tx
+  return readInTenant(context, (db) =>
+    db
       .select()
       .from(seenFile)
       .where(and(eq(seenFile.tenantId, tenantId), eq(seenFile.triggerId, triggerId)))
@@ -117,8 +117,8 @@ export function recentFiles(context: Context, triggerId: string, first: number):
 /** The runs that a trigger followed last, newest first. */
 export function recentFollowUps(context: Context, triggerId: string, first: number): Promise<FollowUpRow[]> {
   const { tenantId } = authOf(context)
-  return inTenant(context, (tx) =>
-    tx
+  return readInTenant(context, (db) =>
+    db
       .select()
       .from(runFollowUp)
       .where(and(eq(runFollowUp.tenantId, tenantId), eq(runFollowUp.triggerId, triggerId)))
@@ -134,8 +134,8 @@ export function listFires(context: Context, scheduleId: string, args: PageArgs):
     list: ['fires', tenantId, scheduleId],
     position: (row) => [row.fireAt.toISOString(), ''],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select()
           .from(scheduleFire)
           .where(

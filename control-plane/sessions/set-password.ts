@@ -9,7 +9,7 @@ import { accountOf, addressOf, countAttempt, forgetAttempts } from '../auth/atte
 import { refuseWeak } from '../auth/password.ts'
 import { readPerson } from '../auth/person.ts'
 import { endSessions } from '../auth/session.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, inTenant, readInTenant } from '../context.ts'
 
 /**
  * Sets a person's password by a one-time link, which is used up; sessions that the person has end. A link of an invitation
@@ -64,8 +64,8 @@ export async function changePassword(
   refuseWeak(next, 'newPassword')
   const { userId, sessionId } = bearer
   const isOfUser = and(eq(userPassword.tenantId, tenantId), eq(userPassword.userId, userId))
-  const [known] = await inTenant(context, (tx) =>
-    tx
+  const [known] = await readInTenant(context, (db) =>
+    db
       .select({ email: tenantUser.email, hash: userPassword.hash })
       .from(tenantUser)
       .innerJoin(

@@ -2,7 +2,7 @@ import { and, asc, eq, gt } from 'drizzle-orm'
 import { webhook } from '../../schema/tables/index.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { WebhookRow } from '../../shared/webhooks/open-webhook.ts'
-import { authOf, type Context, inTenant } from '../context.ts'
+import { authOf, type Context, readInTenant } from '../context.ts'
 import { type Page, type PageArgs, readPage } from '../graphql/page.ts'
 
 /** A webhook that is missing, or another tenant's. */
@@ -16,8 +16,8 @@ export function listWebhooks(context: Context, args: PageArgs): Promise<Page<Web
     list: ['webhooks', tenantId],
     position: (row) => [row.name, row.id],
     read: (limit, after) =>
-      inTenant(context, (tx) =>
-        tx
+      readInTenant(context, (db) =>
+        db
           .select()
           .from(webhook)
           .where(and(eq(webhook.tenantId, tenantId), after ? gt(webhook.name, after[0]) : undefined))

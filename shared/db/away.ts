@@ -1,18 +1,25 @@
 const codes =
   /^(08...|57P0[123]|40001|40P01|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN)$/
 const words =
-  /Connection terminated|connection timeout|timeout exceeded when trying to connect|Client has encountered a connection error|not queryable/i
+  /Connection terminated|connection timeout|timeout exceeded when trying to connect|Client has encountered a connection error|not queryable|Query read timeout/i
+// Of Neon's driver over HTTP, and of its proxy when the database sleeps, is full or moves: these have no code of their own.
+const wordsOfNeon =
+  /^Error connecting to database|^Server error \(HTTP status (429|5\d\d)\)|Couldn't connect to compute node|Control plane request failed|Failed to acquire permit|Too many (database )?connections? attempts/i
 
 /**
  * True when the database could not be asked, or broke off, whatever was asked: it is starting, stopping, unreachable, full,
  * or chose this transaction to give way. The same call may succeed in a moment; whether it took effect is not known.
  */
 export function isDatabaseAway(error: unknown): boolean {
-  for (let at = error, depth = 0; at instanceof Error && depth < 10; at = at.cause, depth++) {
+  let at = error
+  for (let depth = 0; at instanceof Error && depth < 10; at = at.cause, depth++) {
     const code: unknown = Reflect.get(at, 'code')
     if (typeof code === 'string' && codes.test(code)) return true
-    if (words.test(at.message)) return true
+    if (words.test(at.message) || wordsOfNeon.test(at.message)) return true
     if (at instanceof AggregateError && at.errors.some(isDatabaseAway)) return true
   }
-  return false
+  // A WebSocket that breaks says so by an event; nothing else of a database does.
+  return isEvent(at)
 }
+
+const isEvent = (thrown: unknown): boolean => typeof Event === 'function' && thrown instanceof Event

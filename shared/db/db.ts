@@ -24,11 +24,48 @@ const apiStatementMs = '5000'
  */
 export function withTenant<T>(db: Db, scope: TenantScope, work: (tx: Tx) => Promise<T>): Promise<T> {
   return db.transaction(async (tx) => {
-    const limit = scope.side === 'api' ? sql`, set_config('statement_timeout', ${apiStatementMs}, true)` : sql``
-    await tx.execute(
-      sql`select set_config('role', ${`tributary_${scope.side}`}, true), set_config('app.tenant_id', ${scope.tenantId}, true)${limit}`,
-    )
+    await tx.execute(beginAs(scope))
     return work(tx)
+  })
+}
+
+// All of it ends with the transaction that it begins.
+function beginAs({ side, tenantId }: TenantScope, access: 'read' | 'write' = 'write'): ReturnType<typeof sql> {
+  const limit = side === 'api' ? sql`, set_config('statement_timeout', ${apiStatementMs}, true)` : sql``
+  const reads = access === 'read' ? sql`, set_config('transaction_read_only', 'on', true)` : sql``
+  return sql`select set_config('role', ${`tributary_${side}`}, true), set_config('app.tenant_id', ${tenantId}, true)${limit}${reads}`
+}
+
+/** Makes one query of a database and sends nothing: whoever has it made sends it. */
+export type Build<T> = (db: Db) => PromiseLike<T>
+
+/** How a driver sends `begin` and one query after it as a transaction of their own, in one exchange. */
+export type OneQuery = <T>(begin: ReturnType<typeof sql>, build: Build<T>) => Promise<T>
+
+/** What a driver can do in one exchange: `read` may send its query again, since it cannot write; `call` never does. */
+export type Exchange = { read: OneQuery; call?: OneQuery }
+
+const exchanges = new WeakMap<Db, Exchange>()
+
+/** Says how this database does a single query at once. */
+export function offerExchange(db: Db, exchange: Exchange): void {
+  exchanges.set(db, exchange)
+}
+
+/** How this database does it; undefined when it cannot. */
+export const exchangeOf = (db: Db): Exchange | undefined => exchanges.get(db)
+
+/**
+ * What one query reads, in a transaction of its own under `withTenant`'s rules that refuses to write. Where the driver can,
+ * it costs one trip to the database, which is made again if the database was away.
+ */
+export function readOnce<T>(db: Db, scope: TenantScope, build: Build<T>): Promise<T> {
+  const begin = beginAs(scope, 'read')
+  const exchange = exchangeOf(db)
+  if (exchange) return exchange.read(begin, build)
+  return db.transaction(async (tx) => {
+    await tx.execute(begin)
+    return build(tx)
   })
 }
 
@@ -61,10 +98,21 @@ export async function callOnce<R extends Record<string, unknown>>(
   statement: ReturnType<typeof sql>,
 ): Promise<R[]> {
   const trip = oneTrips.get(db)
+  const call = exchangeOf(db)?.call
+  if (call) return rowsIn(await call<unknown>(beginAs(scope), (one) => one.execute(statement)))
   if (!trip) return withTenant(db, scope, (tx) => rowsOf<R>(tx, statement))
   const { sql: text, params } = dialect.sqlToQuery(statement)
   // Who writes the statement knows its rows, as in rowsOf.
   return (await trip(scope, { sql: text, params })) as R[]
+}
+
+/** Rows of a raw statement that reads; as `readOnce`. */
+export async function readRows<R extends Record<string, unknown>>(
+  db: Db,
+  scope: TenantScope,
+  statement: ReturnType<typeof sql>,
+): Promise<R[]> {
+  return rowsIn(await readOnce<unknown>(db, scope, (one) => one.execute(statement)))
 }
 
 /**
@@ -75,6 +123,7 @@ export async function rowsOf<R extends Record<string, unknown>>(
   tx: Tx,
   statement: ReturnType<typeof sql>,
 ): Promise<R[]> {
-  const result: unknown = await tx.execute(statement)
-  return (result as { rows: R[] }).rows
+  return rowsIn(await tx.execute(statement))
 }
+
+const rowsIn = <R extends Record<string, unknown>>(result: unknown): R[] => (result as { rows: R[] }).rows

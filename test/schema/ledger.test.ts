@@ -2,6 +2,7 @@ import { afterAll, beforeAll } from 'vitest'
 import { memoryDatabase, refuseOtherTransitions } from '../support/database.ts'
 import { ledgerCases } from './ledger-cases.ts'
 import { oneTripCases } from './one-trip-cases.ts'
+import { readOnceCases } from './read-once-cases.ts'
 
 let database: Awaited<ReturnType<typeof memoryDatabase>>
 beforeAll(async () => {
@@ -12,3 +13,4 @@ afterAll(() => database.close())
 
 ledgerCases('embedded PostgreSQL', () => database.db)
 oneTripCases('embedded PostgreSQL', () => database.db)
+readOnceCases('embedded PostgreSQL', () => database.db)

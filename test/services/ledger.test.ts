@@ -3,6 +3,7 @@ import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { ledgerCases } from '../schema/ledger-cases.ts'
 import { oneTripCases } from '../schema/one-trip-cases.ts'
+import { readOnceCases } from '../schema/read-once-cases.ts'
 import { ownedDatabase, startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres()
@@ -24,4 +25,5 @@ describe.skipIf(left !== undefined)(`on a server${left === undefined ? '' : `, l
   })
   ledgerCases('PostgreSQL', () => opened.db)
   oneTripCases('PostgreSQL', () => opened.db)
+  readOnceCases('PostgreSQL', () => opened.db)
 })
