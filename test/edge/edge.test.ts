@@ -36,7 +36,9 @@ async function signIn(client: Client, url: string): Promise<Record<string, unkno
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ query, variables: { input } }),
     })
-    return response.json() as Promise<Record<string, unknown>>
+    const told = (await response.json()) as Record<string, unknown>
+    expect(told['errors']).toBeUndefined()
+    return told
   }
   const made = await client.request(
     'mutation ($email: String!) { createUser(input: { email: $email, role: POWER_USER }) { user { id } } }',
