@@ -11,10 +11,8 @@ import { makeTenant } from '../support/database.ts'
 
 /** A database at Neon that tests may fill; direct, not through its pooler, since it is migrated first. */
 const url = process.env['TEST_NEON_DATABASE_URL'] ?? ''
-const isThere = url !== ''
-const name = isThere ? 'Neon itself' : 'Neon itself, left out: TEST_NEON_DATABASE_URL names no database'
 
-describe.skipIf(!isThere)(name, () => {
+describe.skipIf(url === '')('Neon itself, at TEST_NEON_DATABASE_URL', () => {
   let opened: { db: Db; close(): Promise<void> }
   beforeAll(async () => {
     await migratePg(url, migrationsFolder)

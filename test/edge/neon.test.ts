@@ -19,7 +19,6 @@ const instant = { sleep: async () => undefined }
 
 const postgres = await startPostgres()
 const started = 'skipped' in postgres ? undefined : postgres
-const why = 'skipped' in postgres ? `: ${postgres.skipped}` : ''
 let proxy: NeonProxy
 beforeAll(async () => {
   if (!started) return
@@ -31,7 +30,7 @@ afterAll(async () => {
   await started?.stop()
 })
 
-describe.skipIf(!started)(`the driver of Neon before a stand-in${why}`, () => {
+describe.skipIf(!started)('the driver of Neon before a stand-in', () => {
   let opened: { db: Db; close(): Promise<void> }
   beforeEach(() => {
     proxy.asked = { requests: [], sockets: 0 }
