@@ -81,26 +81,6 @@ export function redisScript(text: string): {
   }
 }
 
-/** Rejects after `ms` or when `signal` aborts, if `work` has not ended by then; what it comes to later is heard by nobody. */
-export async function within<T>(work: Promise<T>, ms: number, signal?: AbortSignal): Promise<T> {
-  // Whoever loses the race may still fail.
-  work.catch(() => undefined)
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let giveUp = (): void => undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer of Redis within ${ms} ms`)), ms)
-    giveUp = () => reject(new Error('nobody waits for the answer of Redis any more'))
-    if (signal?.aborted) giveUp()
-    signal?.addEventListener('abort', giveUp, { once: true })
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-    signal?.removeEventListener('abort', giveUp)
-  }
-}
-
 // What Redis names scripts by; nothing is secured by it.
 async function sha1(text: string): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-1', new TextEncoder().encode(text)))

@@ -1,5 +1,6 @@
 import { Redis as Client } from '@upstash/redis/cloudflare'
-import { commandMs, type Heard, type Redis, RedisRefusal, within } from './redis.ts'
+import { commandMs, type Heard, type Redis, RedisRefusal } from './redis.ts'
+import { within } from '../within.ts'
 
 const openMs = 5_000
 // Texts on our channels are shorter than this by far.
@@ -33,7 +34,7 @@ export function upstashRedis({ url, token }: { url: string; token: string }, qui
   return {
     async command([name, ...values], { timeoutMs = commandMs, signal } = {}) {
       try {
-        return await within(clientFor(timeoutMs).exec<unknown>([name, ...values]), timeoutMs, signal)
+        return await within(clientFor(timeoutMs).exec<unknown>([name, ...values]), timeoutMs, 'Redis', signal)
       } catch (error) {
         throw refusalOf(error)
       }

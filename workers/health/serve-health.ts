@@ -1,7 +1,8 @@
-import { createServer, type Server } from 'node:http'
+import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { AppError } from '../../shared/errors.ts'
 import { describeError, type Log } from '../../shared/log.ts'
+import { listen } from '../listen.ts'
 import { type Metric, metricsText } from './metrics.ts'
 
 /** A condition of being ready; `why` says what is missing. */
@@ -80,13 +81,3 @@ const unusable = (host: string, port: number, cause: unknown): AppError =>
     hint: 'Choose another with HEALTH_HOST and HEALTH_PORT.',
     cause,
   })
-
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
-}

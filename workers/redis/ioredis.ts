@@ -1,7 +1,8 @@
 import { Redis as Client, type RedisOptions } from 'ioredis'
 import type { Clock } from '../../shared/clock.ts'
 import { describeError, type Log, rarely } from '../../shared/log.ts'
-import { commandMs, type Heard, type Redis, RedisRefusal, within } from '../../shared/redis/redis.ts'
+import { commandMs, type Heard, type Redis, RedisRefusal } from '../../shared/redis/redis.ts'
+import { within } from '../../shared/within.ts'
 
 /** An open Redis. */
 export type OpenRedis = {
@@ -59,7 +60,7 @@ export function openRedis(url: string, { clock, log }: { clock: Clock; log: Log 
       if (closing.signal.aborted) return
       for (const client of [asking, listening])
         if (client.status === 'ready')
-          await within(client.ping(), askEveryMs, closing.signal).catch(() => {
+          await within(client.ping(), askEveryMs, 'Redis', closing.signal).catch(() => {
             if (!closing.signal.aborted) client.disconnect(true)
           })
     }
@@ -70,7 +71,7 @@ export function openRedis(url: string, { clock, log }: { clock: Clock; log: Log 
     redis: {
       async command([name, ...values], { timeoutMs = commandMs, signal } = {}) {
         try {
-          return await within(asking.call(name, values), timeoutMs, signal)
+          return await within(asking.call(name, values), timeoutMs, 'Redis', signal)
         } catch (error) {
           throw error instanceof Error && error.name === 'ReplyError' ? new RedisRefusal(error.message) : error
         }
