@@ -20,9 +20,12 @@ const crossTenantIndexes = [
   'turn_clock_pkey',
   'house_turn_pkey',
   'idempotent_request_end',
+  'seen_delivery_pkey',
+  'seen_delivery_end',
 ]
-// The platform's own: who works here, its one switch, where turns stand, and failed sign-ins by numbers that name nobody.
-const withoutTenant = ['worker', 'system_control', 'turn_clock', 'house_turn', 'login_bucket']
+// The platform's own: who works here, its one switch, where turns stand, failed sign-ins by numbers that name nobody, and
+// which signatures were used.
+const withoutTenant = ['worker', 'system_control', 'turn_clock', 'house_turn', 'login_bucket', 'seen_delivery']
 // Functions that see across tenants. Each one more is a door: it needs a reason and a test.
 const definers = [
   'adopt',

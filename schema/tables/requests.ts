@@ -22,3 +22,9 @@ export const idempotentRequest = app.table(
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.mutation, t.key] })],
 )
+
+/** The signature of a delivery from outside that was taken, until it could be good no more. Of no tenant. */
+export const seenDelivery = app.table('seen_delivery', {
+  id: text().primaryKey(),
+  endsAt: moment('ends_at').notNull(),
+})

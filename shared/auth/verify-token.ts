@@ -54,9 +54,47 @@ export async function verifyToken(token: string, rule: TokenRule, now: Date): Pr
       throw new Error('made for another party')
     return claims
   } catch (error) {
-    throw new AppError('UNAUTHENTICATED', 'This token is not valid.', {
-      context: { why: error instanceof z.ZodError ? 'claims' : String(error) },
+    throw notValid(error)
+  }
+}
+
+/** What a signed delivery must be: a token of which the key is shared with its sender. */
+export type DeliveryRule = {
+  /** The keys that are good now, the most likely one first. */
+  keys: readonly string[]
+  issuer: string
+  /** The address that it must be made for, letter by letter. */
+  subject: string
+  lifetimeSeconds: number
+  charsMax: number
+}
+
+/** Claims of a good delivery: its id, until when it could be good at the latest (seconds), and the hash of its body as its sender wrote it. */
+export type DeliveryClaims = { jti: string; exp: number; body: string }
+
+/**
+ * The claims of a token that comes with a delivery and keeps the rule at `now`, signed with HMAC-SHA-256 under one of the
+ * keys. Ends of its life, id, issuer and address are demanded. Throws UNAUTHENTICATED as `verifyToken` does.
+ */
+export async function verifyDelivery(token: string, rule: DeliveryRule, now: Date): Promise<DeliveryClaims> {
+  try {
+    partsOf(token, rule.charsMax)
+    const payload = await firstOf(rule.keys, async (key) => {
+      const verified = await jwtVerify(token, new TextEncoder().encode(key), {
+        algorithms: ['HS256'],
+        issuer: rule.issuer,
+        subject: rule.subject,
+        requiredClaims: ['exp', 'nbf', 'jti', 'iss', 'sub'],
+        clockTolerance: toleranceSeconds,
+        currentDate: now,
+      })
+      return verified.payload
     })
+    const claims = deliveryShape.parse(payload)
+    if (claims.exp <= claims.nbf || claims.exp - claims.nbf > rule.lifetimeSeconds) throw new Error('it lives too long')
+    return { ...claims, exp: claims.exp + toleranceSeconds }
+  } catch (error) {
+    throw notValid(error)
   }
 }
 
@@ -68,6 +106,24 @@ export function claimedIssuer(token: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+const notValid = (error: unknown): AppError =>
+  new AppError('UNAUTHENTICATED', 'This token is not valid.', {
+    context: { why: error instanceof z.ZodError ? 'claims' : String(error) },
+  })
+
+// What the first key makes of it, or else the next; the last one's refusal when none does.
+async function firstOf<T>(keys: readonly string[], check: (key: string) => Promise<T>): Promise<T> {
+  let refusal: unknown = new Error('there is no key')
+  for (const key of keys) {
+    try {
+      return await check(key)
+    } catch (error) {
+      refusal = error
+    }
+  }
+  throw refusal
 }
 
 const ownHeader = z.strictObject({ alg: z.string(), kid: z.string().min(1).max(200), typ: z.string() })
@@ -86,23 +142,36 @@ const claimsShape = z.looseObject({
   nbf: z.number().optional(),
   jti: z.string().min(1).max(255).optional(),
 })
+const deliveryShape = z.object({
+  jti: z.string().min(1).max(255),
+  nbf: z.number().positive(),
+  exp: z.number().positive(),
+  body: z.string().min(1).max(100),
+})
 
 function headerOf(token: string, rule: TokenRule): { kid: string; alg: TokenAlgorithm } {
-  if (token.length > rule.charsMax) throw new Error('too long')
+  const head = partsOf(token, rule.charsMax)
+  const { alg, kid, typ } = (rule.isOwn ? ownHeader : othersHeader).parse(JSON.parse(head))
+  if (rule.typ !== undefined && typ !== rule.typ) throw new Error('of another kind')
+  const known = rule.algorithms.find((algorithm) => algorithm === alg)
+  if (!known) throw new Error('not this algorithm')
+  return { kid, alg: known }
+}
+
+// The text of the header of a token that can be read in one way only.
+function partsOf(token: string, charsMax: number): string {
+  if (token.length > charsMax) throw new Error('too long')
   const parts = /^([\w-]+)\.([\w-]+)\.([\w-]+)$/.exec(token)?.slice(1) ?? []
   const [head, payload] = parts
   if (head === undefined || payload === undefined) throw new Error('not three parts')
   // Bits that a last letter has and no byte takes up would give one token several spellings.
   if (!parts.every((part) => /^(?:.{4})*(?:.[AQgw]|..[AEIMQUYcgkosw048])?$/.test(part))) throw new Error('spelt oddly')
   const [headText, payloadText] = [textOf(head), textOf(payload)]
-  const { alg, kid, typ } = (rule.isOwn ? ownHeader : othersHeader).parse(JSON.parse(headText))
-  if (rule.typ !== undefined && typ !== rule.typ) throw new Error('of another kind')
-  // Where a name stands twice, two readers may see two tokens.
+  JSON.parse(headText)
   JSON.parse(payloadText)
+  // Where a name stands twice, two readers may see two tokens.
   if (hasRepeatedName(headText) || hasRepeatedName(payloadText)) throw new Error('a repeated name')
-  const known = rule.algorithms.find((algorithm) => algorithm === alg)
-  if (!known) throw new Error('not this algorithm')
-  return { kid, alg: known }
+  return headText
 }
 
 /** True when an object in this JSON has a name twice. */
