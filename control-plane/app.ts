@@ -4,6 +4,7 @@ import { AppError } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import type { Sender } from '../shared/qstash/receive-delivery.ts'
 import { inProcessRateLimit, type RateLimit } from '../shared/rate-limit.ts'
 import { exportAudit } from './audit/export-audit.ts'
 import { noteDenials } from './audit/note-denials.ts'
@@ -22,6 +23,7 @@ import { admission, rateHeaders } from './http/admit.ts'
 import { withEventIds } from './http/event-ids.ts'
 import { inTimeOnly } from './http/in-time.ts'
 import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
+import { receiveTick } from './http/receive-tick.ts'
 import { writeJson } from './http/write-json.ts'
 import { answerOf, problemOf } from './rest/answer.ts'
 import { findRoute, restPrefix } from './rest/find-route.ts'
@@ -45,12 +47,14 @@ export type AppOptions = {
   /** Whether people, unlike keys, may run the published operations only. Default: not in development. */
   sessionsRunPersistedOnly?: boolean
   identity?: IdentityOptions
+  /** Who may call `/tick` for the housekeeping; nobody by default. */
+  ticks?: Sender | undefined
 }
 
 /** What the host lends to one request: `address` is where it comes from, which no header of it can say. */
 export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: string | undefined }
 
-/** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>` and `/healthz`, the same on Workers, Deno and Node. */
+/** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>`, `/tick` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
 /** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were noted as used, providers' keys. */
@@ -89,6 +93,8 @@ export function createApp(options: AppOptions): App {
     if (pathname === '/healthz') return Response.json({ status: 'ok' })
     const hookId = /^\/v1\/hooks\/([^/]+)$/.exec(pathname)?.[1]
     if (hookId !== undefined && request.method === 'POST') return answerMessage(request, requestId, host, hookId)
+    if (pathname === '/tick' && request.method === 'POST' && options.ticks)
+      return answerTick(request, requestId, host, options.ticks)
     if (pathname.startsWith(`${restPrefix}/`))
       return problemOf(await answerRest(request, requestId, host, url), requestId)
     const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
@@ -233,6 +239,23 @@ export function createApp(options: AppOptions): App {
       end()
       const status = received.created ? 202 : 200
       return Response.json(received, { status, headers: { 'x-request-id': requestId } })
+    } catch (error) {
+      return failed(context, end, error)
+    }
+  }
+
+  async function answerTick(request: Request, requestId: string, host: Host, sender: Sender): Promise<Response> {
+    const { context, end } = await open(request, requestId, host)
+    try {
+      await admit.openTo(context)
+      const response = await receiveTick({ ...context.ports, db: context.lastingDb }, request, sender).catch(
+        async (error: unknown) => {
+          if (error instanceof AppError && error.code === 'UNAUTHENTICATED') await admit.take(context, 1)
+          throw error
+        },
+      )
+      end()
+      return response
     } catch (error) {
       return failed(context, end, error)
     }

@@ -1,12 +1,10 @@
-import { sql } from 'drizzle-orm'
 import { systemClock } from '../shared/clock.ts'
-import { callOnce } from '../shared/db/db.ts'
 import { neonDatabase } from '../shared/db/neon.ts'
 import { readEnv } from '../shared/env.ts'
 import { jsonLog } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { senderOf } from '../shared/qstash/receive-delivery.ts'
 import { liveSecrets } from '../shared/redact.ts'
-import { fireDue } from '../shared/schedules/fire-due.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
 import { redisHub } from '../shared/redis/hub.ts'
 import { redisRateLimit } from '../shared/redis/rate-limit.ts'
@@ -14,10 +12,12 @@ import { type Redis, restful } from '../shared/redis/redis.ts'
 import { upstashRedis } from '../shared/redis/upstash.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../shared/waking/hub.ts'
+import { qstashWakers } from '../shared/waking/qstash-waker.ts'
 import { inProcessWaker } from '../shared/waking/waker.ts'
 import { type App, createApp } from './app.ts'
 import { redisKeyCache } from './auth/key-cache.ts'
 import { type EdgeEnv, edgeEnv } from './env.ts'
+import { keepHouse } from './keep-house.ts'
 
 /** What the platform lends to an invocation. */
 type Invocation = { waitUntil?: (work: Promise<unknown>) => void }
@@ -46,9 +46,7 @@ export default {
   async scheduled(_event: unknown, variables?: Variables): Promise<void> {
     const { ports, close } = houseOf(variables).open()
     try {
-      await callOnce(ports.db, { tenantId: '', side: 'api' }, sql`select app.tick(100)`)
-      await callOnce(ports.db, { tenantId: '', side: 'api' }, sql`select app.sweep_requests(1000)`)
-      await fireDue(ports, 'api')
+      await keepHouse(ports)
     } finally {
       await close()
     }
@@ -63,11 +61,9 @@ function houseOf(handed: Variables | Connection | undefined): House {
 function build(variables: Variables | undefined): House {
   const isWorkers = variables?.['DATABASE_URL'] !== undefined
   const env = readEnv(edgeEnv, isWorkers ? variables : denoVariables())
-  const shared: Omit<Ports, 'db' | 'hub'> = {
+  const shared: Omit<Ports, 'db' | 'hub' | 'waker'> = {
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
-    // Workers of another process are not heard from here: they find the rows by looking again.
-    waker: inProcessWaker(),
     clock: systemClock,
     log: jsonLog(
       (line) => console.log(line),
@@ -78,13 +74,17 @@ function build(variables: Variables | undefined): House {
   const neon = neonDatabase(env.DATABASE_URL, { proxy: env.NEON_PROXY, clock: systemClock })
   // Without Redis watchers hear of what happens in this isolate, and find the rest by looking again.
   const local = inProcessHub()
+  // Without QStash workers are not reached from here: they find the rows by looking again.
+  const remoteWaker = qstashWakers(env, shared)
   const openWith = (connectionsMax: number): ReturnType<House['open']> => {
     const { db, close } = neon(connectionsMax)
-    if (!redis) return { ports: { ...shared, db, hub: local }, close }
+    // What waits for an answer is a request's own, and so are those who wake.
+    const waker = remoteWaker?.() ?? inProcessWaker()
+    if (!redis) return { ports: { ...shared, waker, db, hub: local }, close }
     // A subscription is a connection, too, and lives as long as the request.
     const hub = redisHub(redis, shared)
     return {
-      ports: { ...shared, db, hub },
+      ports: { ...shared, waker, db, hub },
       close: async () => void (await Promise.all([close(), hub.close()])),
     }
   }
@@ -97,6 +97,7 @@ function build(variables: Variables | undefined): House {
     development: false,
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
+    ticks: senderOf(env, env.TICK_URL),
     ...(redis ? { rateLimit: redisRateLimit(redis, shared.signing), keyCache: redisKeyCache(redis, shared) } : {}),
   })
   return { app, open }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { qstashFaults, qstashVariables } from '../shared/qstash/env.ts'
 import { upstashVariables, withTls, withToken } from '../shared/redis/env.ts'
 import { platformKeysText } from '../shared/secrets/platform-keys.ts'
 
@@ -19,8 +20,10 @@ export const edgeEnv = z
       .default('')
       .transform((text) => text.split(',').flatMap((origin) => origin.trim() || [])),
     ...upstashVariables,
+    ...qstashVariables,
   })
   .refine(...withTls)
   .refine(...withToken)
+  .superRefine(qstashFaults)
 /** The parsed environment. */
 export type EdgeEnv = z.output<typeof edgeEnv>

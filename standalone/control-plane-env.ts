@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { edgeEnv } from '../control-plane/env.ts'
+import { qstashFaults } from '../shared/qstash/env.ts'
 import { withTls } from '../shared/redis/env.ts'
 import { splitApiKey } from '../shared/secrets/api-key.ts'
 import { processEnv } from '../workers/env.ts'
@@ -20,5 +21,6 @@ export const controlPlaneEnv = processEnv
     ACCOUNT_URL: edgeEnv.shape.ACCOUNT_URL,
   })
   .refine(...withTls)
+  .superRefine(qstashFaults)
 /** The parsed environment. */
 export type ControlPlaneEnv = z.output<typeof controlPlaneEnv>

@@ -6,10 +6,12 @@ import { readEnv } from '../shared/env.ts'
 import { AppError } from '../shared/errors.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
+import { senderOf } from '../shared/qstash/receive-delivery.ts'
 import { redisRateLimit } from '../shared/redis/rate-limit.ts'
 import { liveSecrets } from '../shared/redact.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
+import { qstashWakers } from '../shared/waking/qstash-waker.ts'
 import { openPg } from '../workers/db/pg.ts'
 import { openSignals } from '../workers/db/signals.ts'
 import { untilReady } from '../workers/db/until-ready.ts'
@@ -27,7 +29,8 @@ const help = `The control plane of Tributary on Node and PostgreSQL.
   npm run control-plane -- --help    this text
 
 Environment: DATABASE_URL and PLATFORM_KEYS, and what .env.example tells beside them (HOST, PORT, PLATFORM_API_KEY,
-ALLOWED_ORIGINS, ACCOUNT_URL, REDIS_URL, HEALTH_HOST, HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
+ALLOWED_ORIGINS, ACCOUNT_URL, REDIS_URL, QSTASH_TOKEN and those beside it, HEALTH_HOST, HEALTH_PORT, STOP_GRACE,
+LOG_LEVEL).
 
 SIGTERM and SIGINT: /readyz turns to 503, streams end (clients resume elsewhere), requests get STOP_GRACE, exit 0. A
 second one ends it at once.
@@ -55,7 +58,7 @@ async function main(args: string[]): Promise<void> {
     db,
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
-    waker: signals.waker,
+    waker: qstashWakers(env, { clock: systemClock, log })?.() ?? signals.waker,
     hub: shared.hub,
     clock: systemClock,
     log,
@@ -84,6 +87,7 @@ async function main(args: string[]): Promise<void> {
     development: false,
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
+    ticks: senderOf(env, env.TICK_URL),
     ...(shared.redis ? { rateLimit: redisRateLimit(shared.redis, ports.signing) } : {}),
   })
   const operators = await serveHealth(health, {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration, durationMs } from '../schema/config/duration.ts'
+import { qstashFaults, qstashVariables } from '../shared/qstash/env.ts'
 import { redisVariables, withTls } from '../shared/redis/env.ts'
 import { platformKeysText } from '../shared/secrets/platform-keys.ts'
 
@@ -20,6 +21,7 @@ export const processEnv = z.object({
   /** Log level of the process's own log on standard error. */
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   ...redisVariables,
+  ...qstashVariables,
 })
 
 /** Environment of a worker of the self-hosted mode. */
@@ -35,11 +37,20 @@ export const workerEnv = processEnv
     SMTP_URL: z.url({ protocol: /^smtps?$/ }).optional(),
     /** Sender of mail; required with SMTP_URL. */
     SMTP_FROM: z.email().optional(),
+    /** Address and port where QStash's wake-ups come in; they are served when its signing keys and WAKE_URL are set. */
+    WAKE_HOST: z.string().default('127.0.0.1'),
+    WAKE_PORT: port.default(8083),
+    /** For how long a wake-up may stay unanswered while there is work, to keep a container alive; without it each is answered at once. */
+    WAKE_HOLD: duration
+      .refine((text) => durationMs(text) <= 240_000, '4m at most')
+      .transform(durationMs)
+      .optional(),
   })
   .refine(({ SMTP_URL, SMTP_FROM }) => SMTP_URL === undefined || SMTP_FROM !== undefined, {
     path: ['SMTP_FROM'],
     message: 'required with SMTP_URL',
   })
   .refine(...withTls)
+  .superRefine(qstashFaults)
 /** The parsed environment. */
 export type WorkerEnv = z.output<typeof workerEnv>

@@ -12,6 +12,8 @@ import type { Ports } from '../shared/ports.ts'
 import { liveSecrets } from '../shared/redact.ts'
 import { secretBox } from '../shared/secrets/secret-box.ts'
 import { signingKeys } from '../shared/secrets/signing-keys.ts'
+import { senderOf } from '../shared/qstash/receive-delivery.ts'
+import { qstashWakers } from '../shared/waking/qstash-waker.ts'
 import { openPg } from './db/pg.ts'
 import { openSignals } from './db/signals.ts'
 import { untilReady } from './db/until-ready.ts'
@@ -23,7 +25,8 @@ import { serveHealth } from './health/serve-health.ts'
 import { shareOver } from './redis/share.ts'
 import { processLog } from './process-log.ts'
 import { startWorker, type Worker } from './worker.ts'
-import { workerMetrics } from './worker-metrics.ts'
+import { serveWakes, type WakeServer } from './waking/serve-wakes.ts'
+import { wakeMetrics, workerMetrics } from './worker-metrics.ts'
 
 const help = `A worker of Tributary: takes steps from PostgreSQL and runs each in its tenant's own process.
 
@@ -35,7 +38,8 @@ const help = `A worker of Tributary: takes steps from PostgreSQL and runs each i
   --help             this text
 
 Environment: DATABASE_URL and PLATFORM_KEYS, and what .env.example tells beside them (TRIBUTARY_DATA_DIR, SMTP_URL,
-SMTP_FROM, ALLOW_PRIVATE_NETWORK, REDIS_URL, HEALTH_HOST, HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
+SMTP_FROM, ALLOW_PRIVATE_NETWORK, REDIS_URL, QSTASH_TOKEN and those beside it, HEALTH_HOST, HEALTH_PORT, STOP_GRACE,
+LOG_LEVEL).
 
 SIGTERM and SIGINT: claims nothing more, gives running steps STOP_GRACE to end, gives the rest back, exits 0. A second
 one ends it at once; what it had is another worker's when its leases run out.
@@ -75,13 +79,14 @@ async function main(args: string[]): Promise<void> {
     db,
     secrets: secretBox(env.PLATFORM_KEYS),
     signing: signingKeys(env.PLATFORM_KEYS),
-    waker: signals.waker,
+    waker: qstashWakers(env, { clock: systemClock, log })?.() ?? signals.waker,
     hub: shared.hub,
     clock: systemClock,
     log,
   }
 
   let worker: Worker | undefined
+  let wakes: WakeServer | undefined
   const stopping = new AbortController()
   const fleet = fleetMetrics(db, 'worker')
   const health = await serveHealth(
@@ -96,6 +101,7 @@ async function main(args: string[]): Promise<void> {
       metrics: async () => [
         ...processMetrics(),
         ...(worker ? workerMetrics(worker.figures(), signals.isListening()) : []),
+        ...(wakes ? wakeMetrics(wakes.figures()) : []),
         ...shared.metrics(),
         ...(await fleet()),
       ],
@@ -103,6 +109,7 @@ async function main(args: string[]): Promise<void> {
     { host: env.HEALTH_HOST, port: env.HEALTH_PORT, usualPort: usualHealthPort, log },
   )
   const leave = async (): Promise<void> => {
+    await wakes?.stop()
     await worker?.stop(env.STOP_GRACE)
     await health.stop()
     await shared.close()
@@ -118,7 +125,17 @@ async function main(args: string[]): Promise<void> {
     log.info('worker.stopped')
   })
 
-  log.info('worker.starting', { health: health.url, dataDir, folder })
+  const sender = senderOf(env, env.WAKE_URL)
+  if (sender)
+    wakes = await serveWakes(
+      {
+        isTaking: () => worker !== undefined && !stopping.signal.aborted,
+        wake: async (_message, signal) => worker?.drained(signal),
+        again: (message) => ports.waker.wake(message),
+      },
+      { host: env.WAKE_HOST, port: env.WAKE_PORT, holdMs: env.WAKE_HOLD, sender, ports },
+    )
+  log.info('worker.starting', { health: health.url, dataDir, folder, ...(wakes ? { wakes: wakes.url } : {}) })
   await untilReady(ports, 'worker', stopping.signal)
   if (stopping.signal.aborted) return
   worker = startWorker(ports, {

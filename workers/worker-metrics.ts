@@ -23,3 +23,14 @@ export function workerMetrics(figures: WorkerFigures, isListening: boolean): Met
     ),
   ]
 }
+
+/** How many wake-ups came in from QStash. */
+export const wakeMetrics = (figures: { taken: number; refused: number }): Metric[] => [
+  {
+    name: 'wakes_total',
+    help: 'Wake-ups from QStash, by whether they were taken; refused are those that are not its own.',
+    type: 'counter',
+    label: 'outcome',
+    values: figures,
+  },
+]

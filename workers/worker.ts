@@ -61,6 +61,11 @@ export type Worker = {
   pool: ProcessPool
   /** Figures of this process. */
   figures(): WorkerFigures
+  /**
+   * Looks for work at once, and resolves when a look that began after this call found nothing and nothing runs any more;
+   * when the worker stops; or when `signal` aborts.
+   */
+  drained(signal: AbortSignal): Promise<void>
   /** Claims nothing more, gives running steps `graceMs` to end, gives the rest back, and ends the tenants' processes. */
   stop(graceMs: number): Promise<void>
 }
@@ -154,15 +159,18 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   const say = (what: Promise<void>): Promise<void> =>
     what.catch((error: unknown) => ports.log.warn('worker.unseen', { error: describeError(error) }))
 
+  const untilDrained = new Set<() => void>()
   let keptAt = Number.NEGATIVE_INFINITY
   async function look(): Promise<void> {
     nudged = Promise.withResolvers()
+    const asked = [...untilDrained]
     // Here and not beside it: between a claim and its first step the tenant would seem to be nobody's.
     if (performance.now() - keptAt >= pollMs) {
       await keepMine(atHome())
       keptAt = performance.now()
     }
     await claim()
+    if (running.size === 0) for (const end of asked) end()
   }
   async function untilNudged(): Promise<void> {
     const pause = new AbortController()
@@ -194,6 +202,19 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     id,
     pool,
     figures: () => ({ ...tally, capacity, running: running.size, draining: stopping.signal.aborted }),
+    drained: (signal) =>
+      new Promise((resolve) => {
+        const end = (): void => {
+          untilDrained.delete(end)
+          both.removeEventListener('abort', end)
+          resolve()
+        }
+        const both = AbortSignal.any([signal, stopping.signal])
+        if (both.aborted) return resolve()
+        both.addEventListener('abort', end, { once: true })
+        untilDrained.add(end)
+        nudge()
+      }),
     async stop(graceMs) {
       stopping.abort()
       listening[Symbol.dispose]()

@@ -5,6 +5,7 @@ import { audit } from '../../shared/audit.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { WorkerAction } from '../../shared/runs/fleet.ts'
+import { steerQueues } from '../../shared/runs/steer-queues.ts'
 import { holds } from '../auth/api-key.ts'
 import { authOf, type Context } from '../context.ts'
 
@@ -31,8 +32,10 @@ export async function controlQueues(context: Context, control: QueueControl): Pr
   const { db, hub, waker } = context.ports
   const queues = await withTenant(db, { tenantId, side: 'api' }, (tx) => changeQueues(context, tx, control))
   hub.notify({ tenantId })
-  if (action !== 'stop')
-    context.later(async () => void (await Promise.all(queues.map((queue) => waker.wake({ tenantId, queue })))))
+  context.later(async () => {
+    await steerQueues(context.ports, tenantId, 'api')
+    if (action !== 'stop') await Promise.all(queues.map((queue) => waker.wake({ tenantId, queue })))
+  })
   return queues
 }
 

@@ -4,6 +4,7 @@ import { tenantQueue } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import { withTenant } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { steerQueues } from '../../shared/runs/steer-queues.ts'
 import { authOf, type Context } from '../context.ts'
 
 /** Limits of one queue; what is absent stays. */
@@ -46,7 +47,10 @@ export async function setQueueLimits(context: Context, { tenantId, queue, ...wan
     })
   })
   hub.notify({ tenantId })
-  context.later(() => waker.wake({ tenantId, queue }))
+  context.later(async () => {
+    await steerQueues(context.ports, tenantId, 'api')
+    await waker.wake({ tenantId, queue })
+  })
 }
 
 function bounded(name: keyof typeof maxima, value: number | null | undefined): number | undefined {

@@ -24,6 +24,7 @@ import { forgetKeys } from '../auth/forget-keys.ts'
 import { authOf, type Context } from '../context.ts'
 import { type Refusal, refusalOf } from '../graphql/user-errors.ts'
 import { hasEnded, outcomeError, readOutcome, waitForRun } from '../runs/wait-for-run.ts'
+import { steerQueues } from '../../shared/runs/steer-queues.ts'
 import { wakeQueues } from '../runs/wake-queues.ts'
 import { inLockedTenant, moveTo, type TenantRow } from '../tenants/suspend-tenant.ts'
 
@@ -55,6 +56,7 @@ export async function offboardTenant(context: Context, tenantId: string, isExpor
   try {
     if (!(await isDone(context, tenantId, 'runs'))) await endRuns(context, tenantId)
     await once(context, tenantId, 'runs', openQueues)
+    context.later(() => steerQueues(context.ports, tenantId, 'api'))
     const { dismantled } = await rowOf(context, tenantId)
     if (isExported && (dismantled.includes('export') || !dismantled.includes('data'))) {
       exported = await exportTables(context, tenantId)

@@ -5,6 +5,7 @@ import { tenant, tenantLimit, tenantQueue } from '../../schema/tables/index.ts'
 import { audit } from '../../shared/audit.ts'
 import type { Tx } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { steerQueues } from '../../shared/runs/steer-queues.ts'
 import { authOf, type Context } from '../context.ts'
 import { inLockedTenant, type TenantRow } from '../tenants/suspend-tenant.ts'
 
@@ -17,14 +18,16 @@ export const limitNames = Object.keys(plans.STARTER) as (keyof PlanLimits)[]
  * process. What the platform set beside the plan stays. More than the new plan holds is kept, and nothing is added until
  * there is room. A repeat changes nothing. Throws NOT_FOUND, BAD_INPUT for the platform, CONFLICT for one that has left.
  */
-export function changePlan(context: Context, tenantId: string, plan: Plan): Promise<TenantRow> {
-  return inLockedTenant(context, tenantId, async (tx, row) => {
+export async function changePlan(context: Context, tenantId: string, plan: Plan): Promise<TenantRow> {
+  const changedRow = await inLockedTenant(context, tenantId, async (tx, row) => {
     refuseGone(row)
     if (row.plan === plan) return row
     const overrides = await overridesOf(tx, tenantId)
     await writeLimits(tx, tenantId, plan, overrides)
     return changed(context, tx, row, { plan }, 'tenant.plan_changed', { from: row.plan, to: plan })
   })
+  context.later(() => steerQueues(context.ports, tenantId, 'api'))
+  return changedRow
 }
 
 /** What to set beside the plan; null gives a number back to the plan, what is absent stays. */
@@ -34,10 +37,10 @@ export type LimitChanges = { readonly [name in keyof PlanLimits]?: number | null
  * Sets numbers of a tenant beside its plan, at once and beyond a change of the plan. Throws NOT_FOUND, CONFLICT, and
  * BAD_INPUT for what is no positive whole number or more than the database counts.
  */
-export function setTenantLimits(context: Context, tenantId: string, given: LimitChanges): Promise<TenantRow> {
+export async function setTenantLimits(context: Context, tenantId: string, given: LimitChanges): Promise<TenantRow> {
   const changes = limitNames.filter((name) => given[name] !== undefined)
   for (const name of changes) if (given[name] !== null) checkLimit(name, given[name])
-  return inLockedTenant(context, tenantId, async (tx, row) => {
+  const changedRow = await inLockedTenant(context, tenantId, async (tx, row) => {
     refuseGone(row)
     const overrides: Partial<PlanLimits> = { ...(await overridesOf(tx, tenantId)) }
     for (const name of changes) {
@@ -49,6 +52,8 @@ export function setTenantLimits(context: Context, tenantId: string, given: Limit
     const details = Object.fromEntries(changes.map((name) => [name, given[name]]))
     return changed(context, tx, row, {}, 'tenant.limits_set', details)
   })
+  context.later(() => steerQueues(context.ports, tenantId, 'api'))
+  return changedRow
 }
 
 const bytes = z.int().min(2 ** 20)

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { verifyDelivery } from '../auth/verify-token.ts'
 import type { Clock } from '../clock.ts'
-import { type Db, rowsOf, type Side, withLedger } from '../db/db.ts'
+import { callOnce, type Db, type Side } from '../db/db.ts'
 import { AppError } from '../errors.ts'
 import { liveSecrets } from '../redact.ts'
 
@@ -48,15 +48,14 @@ export async function receiveDelivery(
 
 // Together with it the oldest of those are forgotten that are good no more: the table grows no longer than they live.
 async function takeOnce(db: Db, side: Side, id: string, endsAt: Date): Promise<boolean> {
-  const taken = await withLedger(db, side, (tx) =>
-    rowsOf(
-      tx,
-      sql`with old as (
-            delete from app.seen_delivery where id in (
-              select id from app.seen_delivery where ends_at < now() order by ends_at limit ${forgottenAtOnce} for update skip locked))
-          insert into app.seen_delivery (id, ends_at) values (${id}, ${endsAt.toISOString()}::timestamptz)
-          on conflict (id) do nothing returning id`,
-    ),
+  const taken = await callOnce(
+    db,
+    { tenantId: '', side },
+    sql`with old as (
+          delete from app.seen_delivery where id in (
+            select id from app.seen_delivery where ends_at < now() order by ends_at limit ${forgottenAtOnce} for update skip locked))
+        insert into app.seen_delivery (id, ends_at) values (${id}, ${endsAt.toISOString()}::timestamptz)
+        on conflict (id) do nothing returning id`,
   )
   return taken.length === 1
 }
