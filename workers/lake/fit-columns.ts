@@ -33,7 +33,7 @@ export async function fitColumns(
   const casts = pairs.map((pair) => {
     const { from, to } = pair
     if (sameType(from.type, to.type)) return `s.${quoted(from.name)} AS ${quoted(to.name)}`
-    const value = textOf(from)
+    const value = textOf(pair)
     const cast = `TRY_CAST(${value} AS ${to.type})`
     // TRY_CAST alone would round 3.75 to a BIGINT.
     return discarding.includes(pair)
@@ -49,10 +49,22 @@ export async function fitColumns(
 
 type Pair = { from: Column; to: TargetColumn }
 
-const textOf = (column: Column): string => `s.${quoted(column.name)}${isText(column.type) ? '' : '::VARCHAR'}`
+/**
+ * SQL for the text of a value, for `fits`. A number whose fraction is nothing but zeros is written without it where a
+ * whole number is wanted: 2.0 of a DOUBLE is a BIGINT, and 2.5 is none.
+ */
+export function textFor(sql: string, from: string, to: string): string {
+  if (isText(from)) return sql
+  const isWhole = /^U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$/.test(canonicalType(to))
+  return isWhole && /^(DOUBLE|FLOAT|DECIMAL)/.test(canonicalType(from))
+    ? `regexp_replace(${sql}::VARCHAR, '\\.0+$', '')`
+    : `${sql}::VARCHAR`
+}
 
-const isMisfit = ({ from, to }: Pair): string =>
-  `${textOf(from)} IS NOT NULL AND NOT coalesce(${fits(to.type, textOf(from))}, false)`
+const textOf = ({ from, to }: Pair): string => textFor(`s.${quoted(from.name)}`, from.type, to.type)
+
+const isMisfit = (pair: Pair): string =>
+  `${textOf(pair)} IS NOT NULL AND NOT coalesce(${fits(pair.to.type, textOf(pair))}, false)`
 
 /** How many staged values do not fit the types that their columns shall have, in the order of `pairs`. */
 export async function countMisfits(
@@ -83,7 +95,7 @@ async function discardMisfits(connection: Connection, staging: Staging, pair: Pa
   await connection.run(
     `INSERT INTO discarded
      SELECT s.__row >> ${fileShift}, s.__row, NULL, NULL, NULL, ${sqlText(pair.from.name)}, 'VALUE_DISCARDED',
-       'the value is no ${pair.to.type} without loss; the row got in without it', left(${textOf(pair.from)}, 8192)
+       'the value is no ${pair.to.type} without loss; the row got in without it', left(${textOf(pair)}, 8192)
      FROM ${staging.relation} s ANTI JOIN rejected r ON s.__row = r.__row WHERE ${isMisfit(pair)}`,
   )
 }
@@ -95,7 +107,7 @@ async function rejectMisfits(connection: Connection, staging: Staging, changing:
        SELECT s.__row AS __row, CASE ${bad.join(' ')} END AS bad FROM ${staging.relation} s) WHERE bad IS NOT NULL`,
   )
   const names = changing.map(({ from }, index) => `WHEN ${index} THEN ${sqlText(from.name)}`).join(' ')
-  const values = changing.map(({ from }, index) => `WHEN ${index} THEN ${textOf(from)}`).join(' ')
+  const values = changing.map((pair, index) => `WHEN ${index} THEN ${textOf(pair)}`).join(' ')
   const types = changing.map(({ to }, index) => `WHEN ${index} THEN ${sqlText(to.type)}`).join(' ')
   await connection.run(
     `INSERT INTO rejected

@@ -3,7 +3,7 @@ import type { Column } from '../define.ts'
 import { refreshViews } from './meta.ts'
 import { register, type Table } from './catalog.ts'
 import type { Connection } from './connection.ts'
-import { canonicalType, fits, sameType } from './fit-columns.ts'
+import { canonicalType, fits, sameType, textFor } from './fit-columns.ts'
 import { isEnvelopeName, plainOf, quoted, versionsOf } from './names.ts'
 
 /**
@@ -80,11 +80,12 @@ async function apply(connection: Connection, relation: string, change: SchemaCha
       await alter(`ALTER COLUMN ${column} TYPE ${change.to}`)
       return change
     case 'narrow': {
-      const keeps = fits(change.to, `${column}::VARCHAR`)
+      const text = textFor(column, change.from, change.to)
+      const keeps = fits(change.to, text)
       const lost = await count(connection, relation, `${column} IS NOT NULL AND NOT coalesce(${keeps}, false)`)
       await alter(
         `ALTER COLUMN ${column} TYPE ${change.to}
-         USING CASE WHEN coalesce(${keeps}, false) THEN TRY_CAST(${column}::VARCHAR AS ${change.to}) END`,
+         USING CASE WHEN coalesce(${keeps}, false) THEN TRY_CAST(${text} AS ${change.to}) END`,
       )
       return { ...change, lost }
     }
