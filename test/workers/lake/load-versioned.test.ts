@@ -283,3 +283,21 @@ test('distinct tuples have distinct composite keys and distinct rows distinct ha
   )
   expect(plain).toEqual({ k: 'org_acme_t_x_y' })
 })
+
+test('a lake of an earlier release, without numbers of loads, goes on', async () => {
+  await using t = await tenant()
+  await load(t, rows(0, 3))
+  using old = await t.lake.connect(new AbortController().signal)
+  await old.run(
+    'DROP VIEW lake.raw.sales_current; DROP MACRO TABLE lake.main.sales_as_of; DROP MACRO TABLE lake.main.sales_as_of_load',
+  )
+  for (const column of ['step_key', 'step_attempt', 'load_number'])
+    await old.run(`ALTER TABLE lake.raw.sales DROP COLUMN ${column}`)
+  for (const table of ['table_heads', 'watermarks', 'schema_changes'])
+    await old.run(`DROP TABLE lake.raw.x_meta_${table}`)
+  await t.reopen()
+  expect(await load(t, rows(1, 3))).toMatchObject({ deleted: 1, unchanged: 2, load: 1 })
+  const counts = `SELECT (SELECT count(*) FROM lake.main.sales_as_of_load(0))::INTEGER AS before,
+    (SELECT count(*) FROM lake.main.sales_as_of_load(1))::INTEGER AS after, (SELECT count(*) FROM lake.raw.sales_current)::INTEGER AS current`
+  expect(await t.rows(counts)).toEqual([{ before: 3, after: 2, current: 2 }])
+})
