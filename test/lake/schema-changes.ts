@@ -5,7 +5,8 @@ import type { ContractMode } from '../../workers/lake/contract.ts'
 import ingest from '../../workers/processors/file/ingest.ts'
 import { tenant, type Tenant } from '../support/step-context.ts'
 
-const names = ['a', 'b', 'c', 'd', 'e', 'f']
+// Some are words that SQL of ours might use for something else.
+const names = ['a', 'b', 'f', 'h', 'k', 'change', 'place', 'file']
 const values = [
   '',
   '1',
@@ -21,9 +22,9 @@ const values = [
   '00501',
 ]
 
-type Change = { kind: 'add' | 'drop' | 'retype' | 'reorder' | 'recase'; name: string; to: string[] }
+type Change = { kind: 'add' | 'drop' | 'retype' | 'reorder' | 'recase' | 'reset'; name: string; to: string[] }
 const change: fc.Arbitrary<Change> = fc.record({
-  kind: fc.constantFrom('add', 'drop', 'retype', 'reorder', 'recase'),
+  kind: fc.constantFrom('add', 'drop', 'retype', 'reorder', 'recase', 'reset', 'reset'),
   name: fc.constantFrom(...names),
   to: fc.array(fc.constantFrom(...values), { minLength: 1, maxLength: 3 }),
 })
@@ -31,7 +32,10 @@ const change: fc.Arbitrary<Change> = fc.record({
 /** A source whose columns change: their order, their spelling, and the texts that stand in them. */
 type Shape = Map<string, { header: string; texts: string[] }>
 
+const first: Shape = new Map([['a', { header: 'a', texts: ['1'] }]])
+
 function changed(shape: Shape, { kind, name, to }: Change): Shape {
+  if (kind === 'reset') return first
   const next = new Map(shape)
   const old = next.get(name)
   if (kind === 'drop') next.delete(name)
@@ -52,7 +56,7 @@ export async function proveSchemaChanges(
 ): Promise<{ lost: number; loaded: number; rejected: number; refused: number }> {
   await using t = await tenant()
   const changes = fc.sample(change, times)
-  let shape: Shape = new Map([['a', { header: 'a', texts: ['1'] }]])
+  let shape = first
   const tally = { lost: 0, loaded: 0, rejected: 0, refused: 0 }
   let id = 0
   for (const next of changes) {
@@ -69,7 +73,7 @@ export async function proveSchemaChanges(
       const outputs = await t.run(ingest, { source: { path: 'in.csv', columns: { id: 'BIGINT' } }, destination })
       assert.equal(Number(outputs['rows']) + Number(outputs['rejected']), given.length)
     } catch (error) {
-      assert.ok(error instanceof AppError && error.code === 'SCHEMA_MISMATCH' && contract === 'freeze', String(error))
+      if (!(error instanceof AppError && error.code === 'SCHEMA_MISMATCH' && contract === 'freeze')) throw error
       tally.refused += given.length
       continue
     }

@@ -11,7 +11,7 @@ export type PointInTime = { moment: string } | { load: number }
 export function asOf(table: string, columns: readonly string[], at: PointInTime, place = '__row'): string {
   const until =
     'moment' in at ? `last_modified <= ${literal(at.moment)}::TIMESTAMPTZ` : `coalesce(load_number, 0) <= ${at.load}`
-  return past(table, [...columns.map(quoted), `place AS ${quoted(place)}`], until)
+  return past(table, [...columns.map(quoted), `__place AS ${quoted(place)}`], until)
 }
 
 /** The macros by which SQL of a tenant sees the past of a table: their names, by what they take. */
@@ -37,5 +37,5 @@ export async function createAsOf(connection: Connection, table: string, columns:
 
 const past = (table: string, list: readonly string[], until: string): string =>
   `(SELECT ${list.join(', ')} FROM (
-     SELECT *, rowid AS place FROM ${versionsOf(table)} WHERE ${until}
+     SELECT *, rowid AS __place FROM ${versionsOf(table)} WHERE ${until}
      QUALIFY row_number() OVER (PARTITION BY composite_key ORDER BY version DESC) = 1) WHERE NOT is_deleted)`

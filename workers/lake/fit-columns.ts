@@ -104,7 +104,8 @@ async function rejectMisfits(connection: Connection, staging: Staging, changing:
   const bad = changing.map((pair, index) => `WHEN ${isMisfit(pair)} THEN ${index}`)
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE misfits AS SELECT * FROM (
-       SELECT s.__row AS __row, CASE ${bad.join(' ')} END AS bad FROM ${staging.relation} s) WHERE bad IS NOT NULL`,
+       SELECT s.__row AS __row, CASE ${bad.join(' ')} END AS bad FROM ${staging.relation} s
+       ANTI JOIN rejected r ON s.__row = r.__row) WHERE bad IS NOT NULL`,
   )
   const names = changing.map(({ from }, index) => `WHEN ${index} THEN ${sqlText(from.name)}`).join(' ')
   const values = changing.map((pair, index) => `WHEN ${index} THEN ${textOf(pair)}`).join(' ')

@@ -256,45 +256,46 @@ async function applyChanges(
   const changed = columns
     .map(({ name }) => `CASE WHEN s.${quoted(name)} IS DISTINCT FROM o.${quoted(name)} THEN ${literal(name)} END`)
     .join(', ')
+  // Names of our own begin with two underscores, for a source may have any other.
   // 1. Which keys differ: the join carries key, hash and row number only, never the wide rows.
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE differing AS
-     WITH s AS (SELECT ${keyList}, ${quickHash(columns)} AS h, __row FROM ${staging.relation}),
-          o AS (SELECT ${keyList}, ${quickHash(columns)} AS h, rowid AS old_row, version, is_deleted,
-                  ${deletable(load, staging)} AS deletable FROM ${target} WHERE is_current)
-     SELECT s.__row, o.old_row, o.version AS old_version,
-       CASE WHEN s.__row IS NULL THEN 'DELETE' WHEN o.old_row IS NULL OR o.is_deleted THEN 'INSERT' ELSE 'UPDATE' END AS change
+     WITH s AS (SELECT ${keyList}, ${quickHash(columns)} AS __hash, __row FROM ${staging.relation}),
+          o AS (SELECT ${keyList}, ${quickHash(columns)} AS __hash, rowid AS __old_row, version, is_deleted,
+                  ${deletable(load, staging)} AS __deletable FROM ${target} WHERE is_current)
+     SELECT s.__row, o.__old_row, o.version AS __old_version,
+       CASE WHEN s.__row IS NULL THEN 'DELETE' WHEN o.__old_row IS NULL OR o.is_deleted THEN 'INSERT' ELSE 'UPDATE' END AS __change
      FROM s ${load.snapshot === 'full' ? 'FULL' : 'LEFT'} JOIN o USING (${keyList})
-     WHERE CASE WHEN s.__row IS NULL THEN NOT o.is_deleted AND o.deletable
-       ELSE o.old_row IS NULL OR o.is_deleted OR s.h <> o.h END`,
+     WHERE CASE WHEN s.__row IS NULL THEN NOT o.is_deleted AND o.__deletable
+       ELSE o.__old_row IS NULL OR o.is_deleted OR s.__hash <> o.__hash END`,
   )
   if (load.snapshot === 'full') await keepRejected(connection, target, keys, staging)
   // 2. The wide rows, the stored hash and the names of changed fields: for those alone.
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE next AS
-     SELECT d.change, d.old_version, d.old_row, coalesce(o.composite_key, ${compositeKey(load.orgId, table.name, keys, 's.')}) AS k,
-       ${rowHash(columns, 's.')} AS h,
-       CASE WHEN d.change = 'UPDATE' THEN list_filter([${changed}], lambda x: x IS NOT NULL) END AS f,
-       coalesce(o.ingested_at, ${moment}) AS first_seen, ${fileOf(staging.files, 's.__row')} AS file, ${list('s.')}
-     FROM differing d JOIN ${staging.relation} s ON s.__row = d.__row LEFT JOIN ${target} o ON o.rowid = d.old_row
-     WHERE d.change <> 'DELETE'
+     SELECT d.__change, d.__old_version, d.__old_row, coalesce(o.composite_key, ${compositeKey(load.orgId, table.name, keys, 's.')}) AS __key,
+       ${rowHash(columns, 's.')} AS __hash,
+       CASE WHEN d.__change = 'UPDATE' THEN list_filter([${changed}], lambda x: x IS NOT NULL) END AS __fields,
+       coalesce(o.ingested_at, ${moment}) AS __first_seen, ${fileOf(staging.files, 's.__row')} AS __file, ${list('s.')}
+     FROM differing d JOIN ${staging.relation} s ON s.__row = d.__row LEFT JOIN ${target} o ON o.rowid = d.__old_row
+     WHERE d.__change <> 'DELETE'
      UNION ALL BY NAME
-     SELECT d.change, d.old_version, d.old_row, o.composite_key AS k, o.data_hash AS h, NULL::VARCHAR[] AS f,
-       o.ingested_at AS first_seen, NULL::VARCHAR AS file, ${list('o.')}
-     FROM differing d JOIN ${target} o ON o.rowid = d.old_row WHERE d.change = 'DELETE'`,
+     SELECT d.__change, d.__old_version, d.__old_row, o.composite_key AS __key, o.data_hash AS __hash, NULL::VARCHAR[] AS __fields,
+       o.ingested_at AS __first_seen, NULL::VARCHAR AS __file, ${list('o.')}
+     FROM differing d JOIN ${target} o ON o.rowid = d.__old_row WHERE d.__change = 'DELETE'`,
   )
   await connection.run(
-    `UPDATE ${target} SET is_current = false WHERE rowid IN (SELECT old_row FROM next WHERE old_row IS NOT NULL)`,
+    `UPDATE ${target} SET is_current = false WHERE rowid IN (SELECT __old_row FROM next WHERE __old_row IS NOT NULL)`,
   )
   const names = [...envelope, ...columns].map((column) => quoted(column.name)).join(', ')
   await connection.run(
     `INSERT INTO ${target} (${names})
-     SELECT ${literal(load.orgId)}, k, coalesce(old_version, 0) + 1, h, change, f, old_version, ${literal(load.actor)},
-       first_seen, ${moment}, true, change = 'DELETE', file, ${mark}, ${list('')} FROM next`,
+     SELECT ${literal(load.orgId)}, __key, coalesce(__old_version, 0) + 1, __hash, __change, __fields, __old_version, ${literal(load.actor)},
+       __first_seen, ${moment}, true, __change = 'DELETE', __file, ${mark}, ${list('')} FROM next`,
   )
   const [counts] = await connection.rows(
-    `SELECT count(*) FILTER (change = 'INSERT')::BIGINT AS inserted, count(*) FILTER (change = 'UPDATE')::BIGINT AS updated,
-       count(*) FILTER (change = 'DELETE')::BIGINT AS deleted, (SELECT count(*) FROM ${staging.relation})::BIGINT AS rows_in
+    `SELECT count(*) FILTER (__change = 'INSERT')::BIGINT AS inserted, count(*) FILTER (__change = 'UPDATE')::BIGINT AS updated,
+       count(*) FILTER (__change = 'DELETE')::BIGINT AS deleted, (SELECT count(*) FROM ${staging.relation})::BIGINT AS rows_in
      FROM next`,
   )
   await connection.run(`DROP TABLE differing; DROP TABLE next`)
@@ -329,7 +330,7 @@ async function keepRejected(
   const names = keys.map(({ name }) => name)
   const same = keys.map(({ name, type }, index) => `o.${quoted(name)} = TRY_CAST(r.k${index} AS ${type})`).join(' AND ')
   await connection.run(
-    `DELETE FROM differing WHERE change = 'DELETE' AND old_row IN (
+    `DELETE FROM differing WHERE __change = 'DELETE' AND __old_row IN (
        SELECT o.rowid FROM ${target} o JOIN (${staging.keysOfRejected(names).join(' UNION ALL ')}) r ON ${same}
        WHERE o.is_current)`,
   )

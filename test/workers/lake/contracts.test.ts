@@ -195,3 +195,55 @@ test.each(['evolve', 'freeze', 'discard_row', 'discard_value'] as const)(
     expect(await proveSchemaChanges(mode, 8)).toMatchObject({ lost: 0 })
   },
 )
+
+test('columns may have any name that no versioned table needs, also as key', async () => {
+  await using t = await tenant()
+  const names = [
+    'h',
+    'f',
+    'k',
+    'change',
+    'place',
+    'file',
+    'first_seen',
+    'old_row',
+    'moment',
+    'load',
+    's',
+    'o',
+    'order',
+    'row id',
+    "it's",
+  ]
+  const text = (values: (name: string) => string) => `${names.join()}\n${names.map(values).join()}\n`
+  const to = { business_key: ['h', 'load'], snapshot: 'full' }
+  await load(
+    t,
+    text((name) => `of ${name}`),
+    to,
+  )
+  expect(
+    await load(
+      t,
+      text((name) => (name === 'f' ? 'new' : `of ${name}`)),
+      to,
+    ),
+  ).toMatchObject({ updated: 1 })
+  expect(
+    await load(
+      t,
+      text((name) => (name === 'h' ? 'new' : `of ${name}`)),
+      to,
+    ),
+  ).toMatchObject({ inserted: 1, deleted: 1 })
+  expect(await t.rows('SELECT f, place FROM lake.main.orders_as_of_load(2)')).toEqual([{ f: 'new', place: 'of place' }])
+})
+
+test('a row that breaks two contracts is rejected once', async () => {
+  await using t = await tenant()
+  await load(t, 'id,n\n1,1\n')
+  expect(await load(t, 'id,n,x,y\n2,many,new,new\n', { contract: 'discard_row' })).toMatchObject({
+    rows_in: 1,
+    rejected: 1,
+  })
+})
