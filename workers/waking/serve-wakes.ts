@@ -43,17 +43,20 @@ export async function serveWakes(
   const stopping = new AbortController()
   const figures = { taken: 0, refused: 0 }
   const failed = rarely(ports.clock)
-  const server = createServer({ headersTimeout: bodyMs, requestTimeout: bodyMs }, (request, response) => {
-    answer(request, response).catch((error: unknown) => {
-      const status = error instanceof AppError ? error.status : 503
-      if (status === 503) failed((times) => ports.log.warn('wake.failed', { times, error: describeError(error) }))
-      else figures.refused++
-      // Why is nobody's business: whoever guesses learns nothing. What is signed and no wake-up becomes none by trying again.
-      if (status === 400) reply(response, 489, { 'upstash-nonretryable-error': 'true' })
-      else reply(response, status)
-      if (!request.complete) request.destroy()
-    })
-  })
+  const server = createServer(
+    { headersTimeout: bodyMs, requestTimeout: bodyMs, connectionsCheckingInterval: 1_000 },
+    (request, response) => {
+      answer(request, response).catch((error: unknown) => {
+        const status = error instanceof AppError ? error.status : 503
+        if (status === 503) failed((times) => ports.log.warn('wake.failed', { times, error: describeError(error) }))
+        else figures.refused++
+        // Why is nobody's business: whoever guesses learns nothing. What is signed and no wake-up becomes none by trying again.
+        if (status === 400) reply(response, 489, { 'upstash-nonretryable-error': 'true' })
+        else reply(response, status)
+        if (!request.complete) request.destroy()
+      })
+    },
+  )
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.url?.split('?')[0] !== path) return reply(response, 404)
