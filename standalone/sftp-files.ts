@@ -12,6 +12,11 @@ export type SftpFiles = {
   read(file: FileHandle, length: number, position: number): Promise<Buffer>
   stat(path: string): Promise<Stats>
   rename(from: string, to: string, replace: boolean): Promise<void>
+  remove(path: string): Promise<void>
+  /** Names of a folder. */
+  names(folder: string): Promise<string[]>
+  /** What a folder says of one of its names. */
+  entry(path: string): Promise<Stats>
 }
 
 /** An answer of the SFTP protocol other than success. */
@@ -41,6 +46,9 @@ export const plainFiles: SftpFiles = {
     if (!replace && (await lstat(to).catch(() => undefined))) throw new SftpStatus(STATUS_CODE.FAILURE)
     await rename(from, to)
   },
+  remove: unlink,
+  names: (folder) => readdir(folder),
+  entry: (path) => lstat(path),
 }
 
 type Opened = { path: string; file: FileHandle } | { path: string; names: string[] | undefined }
@@ -116,7 +124,7 @@ export function serveFiles(sftp: SFTPWrapper, root: string, files: SftpFiles): v
   sftp.on('OPENDIR', (id, path) =>
     answer(id, async () => {
       const target = await inside(path)
-      sftp.handle(id, keep({ path: target, names: await readdir(target) }))
+      sftp.handle(id, keep({ path: target, names: await files.names(target) }))
     }),
   )
   sftp.on('READDIR', (id, handle) =>
@@ -126,7 +134,7 @@ export function serveFiles(sftp: SFTPWrapper, root: string, files: SftpFiles): v
       const names = folder.names?.splice(0, 200)
       if (!names?.length) throw new SftpStatus(STATUS_CODE.EOF, 'End of list')
       const found = await Promise.all(
-        names.map(async (name) => ({ name, stats: await lstat(join(folder.path, name)) })),
+        names.map(async (name) => ({ name, stats: await files.entry(join(folder.path, name)) })),
       )
       sftp.name(
         id,
@@ -136,7 +144,7 @@ export function serveFiles(sftp: SFTPWrapper, root: string, files: SftpFiles): v
   )
   sftp.on('MKDIR', (id, path) => answer(id, async () => ok(mkdir(await inside(path), { mode: 0o700 }))))
   sftp.on('RMDIR', (id, path) => answer(id, async () => ok(rmdir(await inside(path)))))
-  sftp.on('REMOVE', (id, path) => answer(id, async () => ok(unlink(await inside(path)))))
+  sftp.on('REMOVE', (id, path) => answer(id, async () => ok(files.remove(await inside(path)))))
   sftp.on('RENAME', (id, from, to) =>
     answer(id, async () => ok(files.rename(await inside(from), await inside(to), false))),
   )

@@ -8,7 +8,9 @@ import { checkSftp, deliverFiles, type SftpDestination } from '../../workers/del
 import { sftpShape } from '../../schema/config/credentials.ts'
 import { fetchHostKey } from '../../workers/delivery/sftp-session.ts'
 import { makeHostKey } from '../../standalone/sftp-server.ts'
+import download from '../../workers/processors/transfer/sftp_download.ts'
 import { type OpenSsh, opensshMissing, startOpenSsh } from '../support/openssh.ts'
+import { tenant } from '../support/step-context.ts'
 
 const around = { allowPrivateNetwork: true, signal: new AbortController().signal, fence: 7n, onBytes: () => {} }
 const payload = randomBytes(9_000_011)
@@ -70,6 +72,45 @@ describe.skipIf(opensshMissing)(`OpenSSH (${opensshMissing ?? 'present'})`, () =
     } finally {
       execFileSync('umount', [directory])
     }
+  })
+
+  test('gives a file whole, moves it without replacing another, and a repeat ends in the same file', async () => {
+    const directory = join(server.root, 'drop')
+    await mkdir(join(directory, 'done'), { recursive: true })
+    await writeFile(join(directory, 'orders.zip'), payload)
+    await writeFile(join(directory, 'done/orders.zip'), 'of yesterday')
+    await using t = await tenant()
+    const settings = {
+      source: { pattern: join(directory, '*.zip') },
+      destination: { directory: 'in' },
+      settle: '1ms',
+      after: { move_to: join(directory, 'done') },
+    }
+    const given = { runId: 'run_1', secret: server.secret }
+    const first = await t.run(download, settings, given)
+    expect(first).toMatchObject({ path: 'in/orders.zip', bytes: payload.length })
+    expect((await readFile(join(t.root, 'in/orders.zip'))).equals(payload)).toBe(true)
+    expect((await readdir(directory, { recursive: true })).sort()).toEqual([
+      'done',
+      'done/orders.zip',
+      'done/orders.zip.run_1',
+    ])
+    expect(await readFile(join(directory, 'done/orders.zip'), 'utf8')).toBe('of yesterday')
+    expect(await t.run(download, settings, given)).toEqual(first)
+  })
+
+  test('of which a link is to be fetched is refused', async () => {
+    const directory = join(server.root, 'links')
+    await mkdir(directory)
+    await writeFile(join(server.root, 'secret.csv'), 'secret')
+    await symlink(join(server.root, 'secret.csv'), join(directory, 'a.csv'))
+    await using t = await tenant()
+    for (const source of [{ path: join(directory, 'a.csv') }, { pattern: join(directory, '*.csv') }])
+      await expect(
+        t.run(download, { source, settle: '1ms', after: 'delete' }, { secret: server.secret }),
+      ).rejects.toMatchObject({ code: 'PATH_INVALID' })
+    expect(await readdir(t.root)).toEqual([])
+    expect(await readdir(directory)).toEqual(['a.csv'])
   })
 
   test('its host key is shown, and a connection can be checked', async () => {

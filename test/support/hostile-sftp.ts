@@ -26,8 +26,18 @@ export type Hostility = {
   renames?: 'refused' | 'refused once' | 'untrue' | 'truncating'
   /** Adds this to every size it reports. */
   sizeLie?: number
+  /** Reports one byte more each time it is asked for a size. */
+  grows?: boolean
   /** Takes files and never gives one back. */
   writeOnly?: boolean
+  /** Gives zeros behind the end of a file without end, or no byte at all. */
+  reads?: 'endless' | 'nothing'
+  /** Cuts the connection, or never answers, instead of giving this byte. */
+  readsUntil?: { byte: number; by: 'hanging up' | 'silence' }
+  /** Refuses to delete, or acknowledges it without doing anything. */
+  removes?: 'refused' | 'untrue'
+  /** Names of files that it lists in every folder beside those that are there. */
+  lists?: string[]
   posixRename?: boolean
   ident?: string
 }
@@ -41,8 +51,9 @@ export type TestSftp = AsyncDisposable & {
   content(name: string): Promise<Buffer>
   /** How many connections it has seen. */
   connections(): number
-  /** How many bytes clients wrote. */
+  /** How many bytes clients wrote, and how many they were given. */
   bytesWritten(): number
+  bytesRead(): number
 }
 
 const hostKey = makeHostKey()
@@ -57,6 +68,8 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
   let seen = 0
   let refusedOnce = false
   let bytesWritten = 0
+  let bytesRead = 0
+  let grown = 0
 
   const cut = (): never => {
     for (const socket of sockets) socket.destroy()
@@ -83,9 +96,28 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
       if (how.writeOnly && flags === 'r') throw new SftpStatus(3)
       return plainFiles.open(path, flags)
     },
+    async read(file, length, position) {
+      const until = how.readsUntil
+      if (until && position + length > until.byte) {
+        if (until.by === 'hanging up') cut()
+        await new Promise(() => {})
+      }
+      if (how.reads === 'nothing') return Buffer.alloc(0)
+      const data = await plainFiles.read(file, length, position)
+      const given = how.reads === 'endless' && data.length === 0 ? Buffer.alloc(length) : data
+      bytesRead += given.length
+      return given
+    },
+    async remove(path) {
+      if (how.removes === 'refused') throw new SftpStatus(3)
+      if (how.removes !== 'untrue') await plainFiles.remove(path)
+    },
+    names: async (folder) => [...(await plainFiles.names(folder)), ...(how.lists ?? [])],
+    // What it only claims to have looks like any file.
+    entry: (path) => plainFiles.entry(path).catch(() => plainFiles.entry(import.meta.filename)),
     async stat(path) {
       const stats = await plainFiles.stat(path)
-      if (stats.isFile()) stats.size += how.sizeLie ?? 0
+      if (stats.isFile()) stats.size += (how.sizeLie ?? 0) + (how.grows ? ++grown : 0)
       return stats
     },
     async rename(from, to, replace) {
@@ -127,6 +159,7 @@ export async function hostileSftp(how: Hostility = {}): Promise<TestSftp> {
     content: (name) => readFile(join(root, name)),
     connections: () => seen,
     bytesWritten: () => bytesWritten,
+    bytesRead: () => bytesRead,
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy()
       await server.stop()

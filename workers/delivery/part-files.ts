@@ -25,7 +25,7 @@ export async function sweepParts(path: string, keep?: number): Promise<void> {
   const stem = basename(path, ending)
   for (const name of await readdir(folder)) {
     const rest = name.startsWith(stem) ? name.slice(stem.length) : undefined
-    const match = rest === undefined ? null : /^(?:-(\d{4}))?(\.[^.]*)?(?:(\.part-\d+))?$/.exec(rest)
+    const match = rest === undefined ? null : /^(?:-(\d{4}))?(\.(?!part-\d+$)[^.]*)?(\.part-\d+)?$/.exec(rest)
     if (!match || (match[2] ?? '') !== ending) continue
     const isPart = match[3] !== undefined
     const isBeyond = keep !== undefined && match[1] !== undefined && Number(match[1]) > keep

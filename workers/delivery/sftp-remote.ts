@@ -21,27 +21,44 @@ export async function hashRemote(
 ): Promise<string | undefined> {
   const hash = createHash('sha256')
   try {
-    const handle = await session.call<Buffer>((done) => session.sftp.open(remote, 'r', done))
-    const window: Promise<Buffer>[] = []
-    for (let asked = 0, read = 0; read < bytes;) {
-      for (; asked < bytes && window.length < inFlight; asked += chunkBytes) {
-        const piece = readFully(session, handle, asked, Math.min(chunkBytes, bytes - asked))
-        // A rejection is seen when its turn comes; those behind a first one are dropped.
-        piece.catch(() => {})
-        window.push(piece)
-      }
-      const piece = await window.shift()
-      if (!piece?.length) break
-      hash.update(piece)
-      read += piece.length
-    }
-    const beyond = await readFully(session, handle, bytes, 1)
-    await session.call((done) => session.sftp.close(handle, done))
-    return beyond.length === 0 ? hash.digest('hex') : undefined
+    const found = await readRemote(session, remote, { bytes, chunkBytes, take: (piece) => void hash.update(piece) })
+    return found === 'whole' ? hash.digest('hex') : undefined
   } catch (error) {
     if (statusOf(error) === undefined) throw error
     throw new AppError('VERIFY_FAILED', `The server does not give ${remote} back.`, { cause: error })
   }
+}
+
+/**
+ * Hands over the first `bytes` bytes of a remote file, piece after piece in their order, and never more, whatever the
+ * server sends. Holds 16 chunks in memory. Answers whether the file has that many bytes, fewer, or more.
+ * A refusal of the server is thrown as it came.
+ */
+export async function readRemote(
+  session: SftpSession,
+  remote: string,
+  { bytes, chunkBytes, take }: { bytes: number; chunkBytes: number; take(piece: Buffer): Promise<void> | void },
+): Promise<'whole' | 'shorter' | 'longer'> {
+  const handle = await session.call<Buffer>((done) => session.sftp.open(remote, 'r', done))
+  const window: Promise<Buffer>[] = []
+  let read = 0
+  for (let asked = 0; read < bytes;) {
+    for (; asked < bytes && window.length < inFlight; asked += chunkBytes) {
+      const piece = readFully(session, handle, asked, Math.min(chunkBytes, bytes - asked))
+      // A rejection is seen when its turn comes; those behind a first one are dropped.
+      piece.catch(() => {})
+      window.push(piece)
+    }
+    const wanted = Math.min(chunkBytes, bytes - read)
+    const piece = (await window.shift()) ?? Buffer.alloc(0)
+    await take(piece)
+    read += piece.length
+    if (piece.length < wanted) break
+  }
+  const beyond = read < bytes ? undefined : await readFully(session, handle, bytes, 1)
+  await session.call((done) => session.sftp.close(handle, done))
+  if (beyond === undefined) return 'shorter'
+  return beyond.length === 0 ? 'whole' : 'longer'
 }
 
 /** Up to `length` bytes from `position`; fewer only at the end of the file. */

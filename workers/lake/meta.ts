@@ -9,6 +9,10 @@ const tables = [
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_load_receipts (
      run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, cycle INTEGER NOT NULL, table_name VARCHAR NOT NULL, fence UBIGINT NOT NULL,
      counts JSON NOT NULL, completed_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (run_id, step_key, cycle))`,
+  // What a step has fetched from a server, written before anything is moved or deleted there.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_download_receipts (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, cycle INTEGER NOT NULL, fence UBIGINT NOT NULL,
+     files JSON NOT NULL, completed_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (run_id, step_key, cycle))`,
   // Rows that did not get in (or failed a check): where they stood, what is wrong, and the row itself.
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_rejected_rows (
      run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, source_file VARCHAR, line BIGINT,

@@ -16,6 +16,7 @@ import tenantExport from './tenant/export.ts'
 import tenantProvisionFolders from './tenant/provision_folders.ts'
 import tenantProvisionLake from './tenant/provision_lake.ts'
 import tenantProvisionRemote from './tenant/provision_remote.ts'
+import sftpDownload from './transfer/sftp_download.ts'
 import sftpUpload from './transfer/sftp_upload.ts'
 
 /** Every processor of the product, sorted by type. */
@@ -37,5 +38,6 @@ export const processors: readonly Processor[] = [
   tenantProvisionFolders,
   tenantProvisionLake,
   tenantProvisionRemote,
+  sftpDownload,
   sftpUpload,
 ]
