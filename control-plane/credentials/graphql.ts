@@ -13,7 +13,7 @@ import { type KeyRotation, rotateTenantKey } from './rotate-tenant-key.ts'
 import { updateCredential } from './update-credential.ts'
 
 /** A credential without its value, which never leaves the workers. */
-export type CredentialRow = Omit<typeof credential.$inferSelect, 'sealed' | 'idempotencyKey'>
+export type CredentialRow = Omit<typeof credential.$inferSelect, 'sealed'>
 
 const CredentialVersion = builder.objectRef<typeof credentialVersion.$inferSelect>('CredentialVersion').implement({
   description: 'When a value of a credential came and who brought it. The value itself is not shown.',

@@ -21,7 +21,6 @@ export const credential = app.table(
     problem: jsonb().$type<{ code: string; message: string; hint?: string; host_key?: string }>(),
     /** The run that tries it out. */
     checkRun: text('check_run'),
-    idempotencyKey: text('idempotency_key'),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.id] })],
 )
