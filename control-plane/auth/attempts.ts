@@ -13,13 +13,14 @@ const sweptAtOnce = 20
 
 /**
  * Counts an attempt before it is looked at, so that many at once are not more than one after the other. Give back what
- * turns out to be none. Throws RATE_LIMITED, with the seconds to wait, when one of the subjects has no attempt left.
+ * turns out to be none. Throws RATE_LIMITED, with the seconds to wait, when one of the subjects has no attempt left; the
+ * answer then has them in its header, too.
  */
 export async function countAttempt(context: Context, counted: readonly Counted[]): Promise<void> {
   const now = context.ports.clock.now().getTime()
   const buckets = await bucketsOf(context, counted)
   await withLedger(context.ports.db, 'api', async (tx) => {
-    for (const { bucket, max } of buckets) await countIn(tx, bucket, max, now)
+    for (const { bucket, max } of buckets) await countIn(context, tx, bucket, max, now)
     await sweep(tx, now)
   })
 }
@@ -47,7 +48,7 @@ export function addressOf({ address }: Pick<Context, 'address'>): Counted[] {
   return [{ kind: 'address', subject: networkOf(address) }]
 }
 
-async function countIn(tx: Tx, bucket: number, max: number, now: number): Promise<void> {
+async function countIn({ spending }: Context, tx: Tx, bucket: number, max: number, now: number): Promise<void> {
   const [counted] = await rowsOf(
     tx,
     sql`insert into app.login_bucket as b (bucket, failures, ends_at) values (${bucket}, 1, ${moment(now + windowMs)})
@@ -61,6 +62,8 @@ async function countIn(tx: Tx, bucket: number, max: number, now: number): Promis
     sql`select (extract(epoch from ends_at) * 1000)::float8 as ends_ms from app.login_bucket where bucket = ${bucket}`,
   )
   const retryAfterSeconds = Math.max(1, Math.ceil(((full?.ends_ms ?? now) - now) / 1000))
+  // The refusal is an item of a payload, so that the answer itself must be told.
+  spending.retryAfterSeconds = Math.max(spending.retryAfterSeconds ?? 0, retryAfterSeconds)
   throw new AppError('RATE_LIMITED', `Too many attempts. Try again in ${retryAfterSeconds} s.`, {
     figures: { retryAfterSeconds },
   })

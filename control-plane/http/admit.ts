@@ -9,8 +9,16 @@ import type { Bucket, RateLimit, Standing } from '../../shared/rate-limit.ts'
 import { networkOf } from '../auth/attempts.ts'
 import type { Auth, Context } from '../context.ts'
 
-/** What a request costs, the points that it has taken, and how the scarcest of its limits stands; undefined when no limit could be asked. */
-export type Spending = { cost: number; points: number; standing: Standing | undefined }
+/**
+ * What a request costs, the points that it has taken, and how the scarcest of its limits stands; undefined when no limit
+ * could be asked. `retryAfterSeconds` is the longest wait that a refusal inside its answer asks for.
+ */
+export type Spending = {
+  cost: number
+  points: number
+  standing: Standing | undefined
+  retryAfterSeconds?: number | undefined
+}
 
 /** Lets requests in as long as their limits last. */
 export type Admission = {
@@ -71,11 +79,14 @@ export function admission(limit: RateLimit): Admission {
   }
 }
 
-/** The five headers that say how the limits stand. */
-export function rateHeaders({ standing }: Spending): Record<string, string> {
-  if (!standing) return {}
+/** The five headers that say how the limits stand, and `retry-after` when a refusal asks for a wait. */
+export function rateHeaders({ standing, retryAfterSeconds }: Spending): Record<string, string> {
+  const wait: Record<string, string> =
+    retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) }
+  if (!standing) return wait
   const { limit, remaining, resetsAt, kind } = standing
   return {
+    ...wait,
     'x-ratelimit-limit': String(limit),
     'x-ratelimit-remaining': String(remaining),
     'x-ratelimit-used': String(limit - remaining),

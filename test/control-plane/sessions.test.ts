@@ -378,6 +378,10 @@ describe('a refused sign-in', () => {
       expect(refusal).toMatchObject({ code: 'RATE_LIMITED' })
       expect(refusal.retryAfterSeconds).toBeGreaterThan(800)
       expect(refusal.retryAfterSeconds).toBeLessThanOrEqual(900)
+      for (const { data, headers } of flood) {
+        const [limited] = data?.login?.errors ?? []
+        expect(headers.get('retry-after')).toBe(limited ? String(limited.retryAfterSeconds) : null)
+      }
     }
     expect(await who.refusal('login', credentialsOf(ada))).toBe('RATE_LIMITED')
     clock.forward(15 * minute + 1000)
