@@ -69,17 +69,20 @@ export function refuseForeignRole(tenantId: string, role: Role): void {
   throw new AppError('BAD_INPUT', 'People of this tenant cannot have this role.', { place: { path: 'role' } })
 }
 
-/** Throws CONFLICT when the person is the only administrator who is not deactivated. */
+/**
+ * Throws CONFLICT when nobody would be left to administer the tenant: for the last administrator who is active, whoever
+ * else is only invited, and in a tenant without an active one for the last who is invited.
+ */
 export async function keepAnAdministrator({ tx, user, roles }: UserChange): Promise<void> {
-  if (!roles.includes('TENANT_ADMIN') || !isCounted(user)) return
+  if (!roles.includes('TENANT_ADMIN') || (user.status !== 'active' && user.status !== 'invited')) return
   const others = await tx
     .select({ status: tenantUser.status })
     .from(userRole)
     .innerJoin(tenantUser, and(eq(tenantUser.tenantId, userRole.tenantId), eq(tenantUser.id, userRole.userId)))
     .where(and(eq(userRole.tenantId, user.tenantId), eq(userRole.role, 'TENANT_ADMIN'), ne(userRole.userId, user.id)))
-  if (others.some(isCounted)) return
+  if (others.some(({ status }) => status === 'active' || status === user.status)) return
   throw new AppError('CONFLICT', 'This is the last active administrator of the tenant.', {
-    hint: 'Make another person TENANT_ADMIN first.',
+    hint: 'Make another person TENANT_ADMIN first, and have it activated.',
   })
 }
 
@@ -87,5 +90,3 @@ export async function keepAnAdministrator({ tx, user, roles }: UserChange): Prom
 export function refuseDeleted(user: UserRow): void {
   if (user.status === 'deleted') throw new AppError('CONFLICT', 'This person was deleted.')
 }
-
-const isCounted = ({ status }: Pick<UserRow, 'status'>): boolean => status === 'active' || status === 'invited'

@@ -181,6 +181,18 @@ describe('the last active administrator stays', () => {
     expect(await refusal(name, input(second.id), token)).toBe('CONFLICT')
   })
 
+  test.each(removals)('%s, when the others are only invited', async (name, input) => {
+    const { token } = await plane.tenant()
+    const [active, invited] = [
+      await person('createUser', { email: 'active@x.example', role: 'TENANT_ADMIN' }, token),
+      await person('createUser', { email: 'invited@x.example', role: 'TENANT_ADMIN' }, token),
+    ]
+    await person('activateUser', { id: active.id }, token)
+    expect(await refusal(name, input(active.id), token)).toBe('CONFLICT')
+    await person(name, input(invited.id), token)
+    expect(await refusal(name, input(active.id), token)).toBe('CONFLICT')
+  })
+
   test('of two that are removed at once', async () => {
     const { token } = await plane.tenant()
     const ids = await Promise.all(
