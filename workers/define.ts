@@ -18,7 +18,13 @@ export type Mail = { to: string[]; subject: string; text: string }
 export type Progress = { done: number; total: number | null; unit: 'rows' | 'bytes' | 'files'; note?: string }
 
 /** Sizes that the tenant's plan gives to its process. */
-export type ProcessLimits = { memoryBytes: number; threads: number; diskBytes: number }
+export type ProcessLimits = {
+  memoryBytes: number
+  threads: number
+  diskBytes: number
+  /** The most rows that one query may put into a table. Default: no limit. */
+  rowsMax?: number
+}
 
 /** Everything a processor may touch. It lives in the tenant's own process and knows no other tenant and no database of ours. */
 export type StepContext = {

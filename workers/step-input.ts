@@ -59,7 +59,12 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
     const settings = resolveSettings(row.step.settings, sqlPaths, values.all)
     return {
       tenant: { id: row.tenant.id, companyName: row.tenant.companyName, adminEmail: row.tenant.adminEmail },
-      limits: { memoryBytes: row.limits.memoryBytes, threads: row.limits.threads, diskBytes: row.limits.diskBytes },
+      limits: {
+        memoryBytes: row.limits.memoryBytes,
+        threads: row.limits.threads,
+        diskBytes: row.limits.diskBytes,
+        rowsMax: row.limits.rowsPerMonth,
+      },
       job: {
         id: `${claim.runId}/${claim.stepKey}/${claim.fence}`,
         psType: row.step.psType,

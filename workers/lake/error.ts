@@ -12,7 +12,7 @@ export function lakeError(error: unknown): AppError {
 /** An engine error that says nothing about the SQL itself: disk, memory, interrupt, race. Undefined for all others. */
 export function resourceError(error: unknown): AppError | undefined {
   const text = error instanceof Error ? error.message : String(error)
-  if (/max_temp_directory_size|No space left|Disk quota|failed to offload data block/i.test(text))
+  if (/max_temp_directory_size|No space left|Disk quota|File too large|failed to offload data block/i.test(text))
     return new AppError('DISK_FULL', "The space of the tenant's plan is used up.", { cause: error })
   if (/out of memory|could not allocate|bad_alloc/i.test(text))
     return new AppError('MEMORY_EXCEEDED', "The step needs more memory than the tenant's plan gives.", { cause: error })

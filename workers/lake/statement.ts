@@ -1,42 +1,51 @@
 import { AppError } from '../../shared/errors.ts'
 import type { BoundSql, Column } from '../define.ts'
+import { isAllowedFunction, tableFunctions } from './allowed-functions.ts'
 import { asOfNames } from './as-of.ts'
 import type { Connection } from './connection.ts'
 import { resourceError, scrubbed } from './error.ts'
+import { parseSelect, type Tree } from './parse.ts'
 
 /** One SELECT of the tenant that was looked through: `text` can stand in brackets inside a statement of ours. */
-export type Statement = BoundSql & { columns: Column[] }
-
-// Table functions reach files, settings and SQL in strings; only those that make rows out of their arguments are let in.
-const tableFunctions = new Set(['range', 'generate_series', 'unnest', 'repeat', 'repeat_row', 'json_each', 'json_tree'])
-
-// Scalar functions that tell about the machine, write to the engine's log, wait, or are not the same twice in one run.
-const deniedFunctions =
-  /^(getenv|current_setting|write_log|sleep_ms|pg_sleep|setseed|nextval|currval|json_execute_serialized_sql|current_query|pg_get_viewdef|in_search_path|parse_duckdb_log_message|stats)$/
+export type Statement = BoundSql & { columns: Column[]; tree: Tree }
 
 const maxLength = 200_000
 
+/** SQL of the tenant that was parsed and calls nothing that it may not; whether its tables are there is not known yet. */
+export type Inspected = BoundSql & { tree: Tree; seen: Seen }
+
 /**
- * Looks through SQL of the tenant: exactly one SELECT, from tables of this lake only, with no table function but those
- * that read nothing, prepared on the sandboxed connection. Throws SQL_NOT_ALLOWED, TABLE_MISSING, or SQL_INVALID with
- * the engine's message, which then holds no path of the machine.
+ * Looks through SQL of the tenant: exactly one SELECT, from tables of this lake only, with no function but those that work
+ * out their answer from their arguments, prepared on the sandboxed connection. Throws SQL_NOT_ALLOWED, TABLE_MISSING, or
+ * SQL_INVALID with the engine's message, which then holds no path of the machine.
  */
 export async function checkStatement(connection: Connection, sql: BoundSql): Promise<Statement> {
+  return await bindStatement(connection, await inspectStatement(connection, sql))
+}
+
+/** The part of `checkStatement` that needs no table: what a statement is and which functions it calls. */
+export async function inspectStatement(connection: Connection, sql: BoundSql): Promise<Inspected> {
   if (sql.text.length > maxLength) throw new AppError('SQL_INVALID', 'The statement is longer than 200,000 characters.')
-  const { tree, text } = await parse(connection, sql.text)
+  const { tree, text } = await parseSelect(connection, sql.text)
   const seen = collect(tree)
   for (const name of seen.functions)
-    if (deniedFunctions.test(name)) throw notAllowed(`The function ${name} is not available.`)
+    if (!isAllowedFunction(name)) throw notAllowed(`The function ${name} is not available.`)
   const past = await pastOfTables(connection, seen.tableFunctions)
   for (const name of seen.tableFunctions)
     if (!tableFunctions.has(name) && !past.has(name)) throw notAllowed(`The table function ${name} is not available.`)
   if (seen.refused) throw notAllowed(seen.refused)
+  return { text, values: sql.values, tree, seen }
+}
+
+/** The rest of `checkStatement`: the tables are there and the statement makes sense of them. */
+export async function bindStatement(connection: Connection, inspected: Inspected): Promise<Statement> {
+  const { text, values, tree, seen } = inspected
   await checkTables(connection, seen)
   try {
     // With the values, for a column that is one of them has no type before.
-    const rows = await connection.rows(`DESCRIBE SELECT * FROM (\n${text}\n)`, sql.values)
+    const rows = await connection.rows(`DESCRIBE SELECT * FROM (\n${text}\n)`, values)
     const columns = rows.map((row) => ({ name: String(row['column_name']), type: String(row['column_type']) }))
-    return { text, values: sql.values, columns }
+    return { text, values, columns, tree }
   } catch (error) {
     throw sqlError(error)
   }
@@ -49,38 +58,8 @@ export function sqlError(error: unknown): AppError {
   return resourceError(inner) ?? new AppError('SQL_INVALID', scrubbed(inner), { cause: inner })
 }
 
-async function parse(connection: Connection, text: string): Promise<{ tree: Tree; text: string }> {
-  const serialized = await serialize(connection, text)
-  const tree = JSON.parse(serialized) as Tree // the engine wrote it
-  if (tree['error'] === true) {
-    const message = String(tree['error_message'] ?? '')
-    if (tree['error_type'] === 'not implemented') throw notAllowed('Only SELECT statements can be used here.')
-    throw new AppError('SQL_INVALID', scrubbed(message))
-  }
-  const statements = tree['statements']
-  if (!Array.isArray(statements) || statements.length !== 1)
-    throw notAllowed('A step runs exactly one statement; this text has none or several.')
-  // A trailing semicolon or comment would swallow the bracket that follows, so such a text is taken as the engine writes it.
-  if (!/;|--|\/\*/.test(text)) return { tree, text }
-  const [row] = await connection.rows(`SELECT json_deserialize_sql(json_serialize_sql($1::VARCHAR)) AS text`, [text])
-  const canonical = String(row?.['text'])
-  if (withoutPlaces(await serialize(connection, canonical)) !== withoutPlaces(serialized))
-    throw new AppError('SQL_INVALID', 'Remove the comments and semicolons of this statement.')
-  return { tree, text: canonical }
-}
-
-async function serialize(connection: Connection, text: string): Promise<string> {
-  const [row] = await connection.rows(
-    `SELECT json_serialize_sql($1::VARCHAR, skip_null := true, skip_empty := true)::VARCHAR AS tree`,
-    [text],
-  )
-  return String(row?.['tree'])
-}
-
-const withoutPlaces = (tree: string): string => tree.replace(/"query_location":\d+,?/g, '')
-
-type Tree = { [key: string]: unknown }
-type Seen = {
+/** What a statement names. Names are in lower case. */
+export type Seen = {
   functions: Set<string>
   tableFunctions: Set<string>
   tables: { catalog: string; schema: string; name: string }[]
@@ -115,11 +94,9 @@ function collect(tree: Tree): Seen {
 }
 
 function note(object: Tree, seen: Seen): void {
+  // Whatever kind of node it is: aggregates and each window function have one of their own.
+  if (typeof object['function_name'] === 'string') seen.functions.add(object['function_name'].toLowerCase())
   switch (object['type']) {
-    case 'FUNCTION':
-    case 'WINDOW_AGGREGATE':
-      if (typeof object['function_name'] === 'string') seen.functions.add(object['function_name'].toLowerCase())
-      return
     case 'TABLE_FUNCTION': {
       const called = object['function'] as Tree | undefined // the parser's own form
       seen.tableFunctions.add(String(called?.['function_name']).toLowerCase())

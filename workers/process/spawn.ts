@@ -7,6 +7,7 @@ import { passLines } from './lines.ts'
 import { limitProcess } from './limit.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
 import type { JobEvents } from './pool.ts'
+import { watchDisk } from './watch-disk.ts'
 
 /** A child process that is, or will become, one tenant's. */
 export type TenantProcess = {
@@ -28,6 +29,9 @@ export type TenantProcess = {
   /** Calls back once, after `idleMs` without a job. */
   whenIdle(idleMs: number, callback: () => void): void
 }
+
+// A process that ran into its limit has little left below it: the tenant's next step gets a fresh one.
+const spent: ReadonlySet<string> = new Set(['MEMORY_EXCEEDED', 'DISK_FULL'])
 
 const tenantChild = fileURLToPath(new URL('./child.ts', import.meta.url))
 
@@ -61,6 +65,7 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
   ready.promise.catch(() => undefined)
   let meant: string | undefined
   let unlimit: (() => void) | undefined
+  let unwatch: (() => void) | undefined
   let idle: { ms: number; callback: () => void; timer?: NodeJS.Timeout } | undefined
 
   const cleanError = (error: ErrorData): ErrorData => ({
@@ -82,7 +87,14 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     settle(job)
     waitIdle()
   }
+  // Its jobs end at once; the process itself takes back what they wrote and ends, and is killed when it does not.
+  const refuseDisk = (): void => {
+    const full = new AppError('DISK_FULL', "The step wrote more than the disk space of the tenant's plan.")
+    for (const jobId of jobs.keys()) finish(jobId, (job) => job.reject(full))
+    void self.close()
+  }
   const waitIdle = (): void => {
+    if (self.closing && jobs.size === 0) void self.close()
     if (!idle) return
     clearTimeout(idle.timer)
     if (jobs.size > 0) return
@@ -100,7 +112,10 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     else if (message.kind === 'progress') jobs.get(message.jobId)?.events.progress(secrets.data(message.progress))
     else if (message.kind === 'log') jobs.get(message.jobId)?.events.log(message.level, secrets.text(message.message))
     else if (message.kind === 'done') finish(message.jobId, (job) => job.resolve(secrets.data(message.result)))
-    else finish(message.jobId, (job) => job.reject(errorFromData(cleanError(message.error))))
+    else {
+      if (spent.has(message.error.code)) self.closing = true
+      finish(message.jobId, (job) => job.reject(errorFromData(cleanError(message.error))))
+    }
   })
   child.on('error', () => child.kill('SIGKILL'))
   child.on('exit', (code, signal) => {
@@ -108,6 +123,7 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     self.isReady = false
     clearTimeout(idle?.timer)
     unlimit?.()
+    unwatch?.()
     const why = signal ? `by ${signal}` : `with code ${code ?? 'unknown'}`
     const died = (jobId: string): AppError =>
       new AppError('PROCESS_DIED', `The tenant's process ended ${why} while the step ran.`, {
@@ -128,6 +144,7 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     async bind(binding) {
       await ready.promise
       unlimit = await limitProcess(self.pid, binding.limits, () => self.kill())
+      unwatch = await watchDisk(binding, refuseDisk)
       send({ kind: 'bind', binding })
       await bound.promise
     },

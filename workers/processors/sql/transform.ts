@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { defineProcessor, type StepResult } from '../../define.ts'
+import { capRows } from '../../lake/cap-rows.ts'
 import { register } from '../../lake/catalog.ts'
 import type { Connection } from '../../lake/connection.ts'
 import { attemptOf } from '../../lake/destination.ts'
@@ -31,6 +32,7 @@ export default defineProcessor({
       const inserted = await write(connection, destination, statement).catch((error: unknown) => {
         throw sqlError(error)
       })
+      capRows(destination.table, inserted, ctx.limits)
       return { rowsIn: inserted, rejected: 0, inserted, updated: 0, deleted: 0, unchanged: 0 }
     })
     return { outputs: outputsOf(destination.table, counts) }
