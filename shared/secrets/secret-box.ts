@@ -30,6 +30,8 @@ export type SecretBox = {
   rotateTenantKey(tx: Tx, tenantId: string): Promise<number>
   /** Wraps the tenant's data keys with the current platform key; what they sealed stays as it is. Answers how many were. */
   rewrapTenantKeys(tx: Tx, tenantId: string): Promise<number>
+  /** How many of the tenant's data keys the platform keys open, and how many they do not. */
+  tryTenantKeys(tx: Tx, tenantId: string): Promise<{ readable: number; unreadable: number }>
   /**
    * Forgets data keys for ever and answers how many: `retired` ones, under which the caller has made sure that nothing is
    * sealed any more, or `all`, which makes every secret of the tenant unreadable.
@@ -94,6 +96,15 @@ export function secretBox(platform: PlatformKeys): SecretBox {
         await tx.update(tenantKey).set(wrapped).where(isKey(tenantId, row.version))
       }
       return rows.length
+    },
+    async tryTenantKeys(tx, tenantId) {
+      const rows = await tx
+        .select()
+        .from(tenantKey)
+        .where(and(eq(tenantKey.tenantId, tenantId), ne(tenantKey.state, 'destroyed')))
+      const tried = await Promise.allSettled(rows.map((row) => dataKey(platform, row)))
+      const readable = tried.filter(({ status }) => status === 'fulfilled').length
+      return { readable, unreadable: rows.length - readable }
     },
     async destroyTenantKeys(tx, tenantId, which) {
       const states = which === 'all' ? (['current', 'retired'] as const) : (['retired'] as const)

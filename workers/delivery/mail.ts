@@ -36,14 +36,7 @@ export async function sendMail(
   for (const line of [mail.subject, mail.messageId, ...mail.to])
     if (!oneLine.test(line))
       throw new AppError('MAIL_FAILED', 'A subject or an address of this mail has a line break.', { retry: 'never' })
-  const server = createTransport({
-    ...serverOf(config.url),
-    connectionTimeout: timeoutMs,
-    greetingTimeout: timeoutMs,
-    socketTimeout: timeoutMs,
-    disableFileAccess: true,
-    disableUrlAccess: true,
-  })
+  const server = transportTo(config)
   try {
     const sent = await orAborted(
       server.sendMail({
@@ -66,6 +59,29 @@ export async function sendMail(
     server.close()
   }
 }
+
+/** Connects, greets and logs in as `sendMail` does, and sends nothing. Throws MAIL_FAILED and the signal's error. */
+export async function checkMail(config: SmtpConfig, signal: AbortSignal): Promise<void> {
+  const server = transportTo(config)
+  try {
+    await orAborted(server.verify(), signal)
+  } catch (cause) {
+    if (signal.aborted) throw abortedError(signal)
+    throw mailError(cause)
+  } finally {
+    server.close()
+  }
+}
+
+const transportTo = (config: SmtpConfig) =>
+  createTransport({
+    ...serverOf(config.url),
+    connectionTimeout: timeoutMs,
+    greetingTimeout: timeoutMs,
+    socketTimeout: timeoutMs,
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  })
 
 function serverOf(text: string): {
   host: string
