@@ -1,0 +1,197 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { graphqlClient } from '../../standalone/client.ts'
+import type { Loose } from '../support/control-plane.ts'
+import { hostileSftp, type TestSftp } from '../support/hostile-sftp.ts'
+import { onboard, type TestTenant } from '../support/world.ts'
+import type { HouseKind, RunningHouse } from './houses.ts'
+
+const orders = `
+pipeline_id: orders
+steps:
+  - step_id: ingest
+    ps_type: file.ingest
+    source: { path: in/orders.csv }
+    destination: { table: orders, mode: versioned, business_key: [id] }
+  - step_id: export
+    ps_type: file.export
+    source: { query: "SELECT id, amount FROM orders ORDER BY id" }
+    destination: { path: out/orders.csv, format: csv }
+  - step_id: upload
+    ps_type: transfer.sftp_upload
+    credential: sftp
+    source: { paths: [out/orders.csv] }
+    destination: { directory: . }
+`
+const quick = `
+pipeline_id: quick
+steps:
+  - step_id: one
+    ps_type: sql.transform
+    query: "SELECT 1 AS n"
+    destination: { table: counted, mode: append }
+  - step_id: two
+    ps_type: sql.transform
+    query: "SELECT 2 AS n"
+    destination: { table: counted, mode: append }
+`
+const csv = 'id,amount\n1,10\n2,20\n3,30\n'
+const events =
+  'subscription ($runId: ID!, $after: Int) { runEvents(runId: $runId, after: $after) { seq type stepKey } }'
+
+/** The stories of a tenant, told through the public API alone: each must end alike in every kind of house. */
+export function stories(kind: HouseKind): void {
+  describe(kind.name, { timeout: 180_000 }, () => {
+    let house: RunningHouse | undefined
+    let skipped = ''
+    let far: TestSftp
+    let one: TestTenant & { token: string }
+    let two: TestTenant & { token: string }
+    let scheduleId = ''
+    beforeAll(async () => {
+      const opened = await kind.open()
+      if ('skipped' in opened) return void (skipped = opened.skipped)
+      house = opened
+      far = await hostileSftp()
+      one = await onboard(house, 'story_one', far)
+      two = await onboard(house, 'story_two')
+    }, 180_000)
+    afterAll(async () => {
+      await house?.[Symbol.asyncDispose]()
+      await far?.[Symbol.asyncDispose]()
+    })
+    const told = (story: string, tell: () => Promise<void>): void =>
+      void test(story, (context) => (house ? tell() : context.skip(`left out: ${skipped}`)))
+
+    // First, so that the minute passes while the others are told.
+    told('a schedule is saved for every minute', async () => {
+      await two.save('story/quick/run', quick)
+      const { upsertSchedule }: Loose = await two.client.request(
+        'mutation { upsertSchedule(input: { pipeline: "story/quick/run", cron: "* * * * *" }) { schedule { id } errors { code message } } }',
+      )
+      expect(upsertSchedule.errors).toEqual([])
+      scheduleId = upsertSchedule.schedule.id
+    })
+
+    told('a tenant that was just onboarded runs a pipeline, and its file arrives whole', async () => {
+      await one.put('in/orders.csv', csv)
+      await one.save('story/orders/daily', orders)
+      const run = await one.run('story/orders/daily')
+      expect(run).toMatchObject({ state: 'SUCCEEDED', error: null })
+      expect((await far.content('orders.csv')).toString()).toBe(csv)
+      expect((await far.names()).filter((name) => name.includes('.part'))).toEqual([])
+      // The same again changes nothing, and delivers the same.
+      expect((await one.run('story/orders/daily')).state).toBe('SUCCEEDED')
+      expect(await one.rows('SELECT count(*) AS n, max(version) AS version FROM raw.orders')).toEqual([
+        { n: 3, version: 1 },
+      ])
+      expect((await far.content('orders.csv')).toString()).toBe(csv)
+    })
+
+    told('a subscription that breaks goes on after its last event, without a gap and without a repeat', async () => {
+      await one.save('story/quick/run', quick)
+      const runId = await one.start('story/quick/run')
+      const seen: number[] = []
+      for (let isOver = false; !isOver;) {
+        // Two events and away, until one stream ends by itself.
+        const leave = new AbortController()
+        let taken = 0
+        isOver = true
+        for await (const data of one.client.subscribe(events, { runId, after: seen.at(-1) ?? 0 }, leave.signal)) {
+          const event: Loose = data['runEvents']
+          seen.push(event.seq)
+          if (++taken === 2 && event.type !== 'run.succeeded') {
+            isOver = false
+            break
+          }
+        }
+        leave.abort()
+      }
+      expect(seen.length).toBeGreaterThan(4)
+      expect(seen).toEqual(seen.map((_, index) => index + 1))
+    })
+
+    told('a stream of events is resumed by the header that browsers send', async () => {
+      const runId = await one.start('story/quick/run')
+      await one.ended(runId)
+      const response = await fetch(`${house?.url ?? ''}/graphql`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${one.token}`,
+          'content-type': 'application/json',
+          accept: 'text/event-stream',
+          'last-event-id': '3',
+        },
+        body: JSON.stringify({ query: events, variables: { runId } }),
+      })
+      const ids = [...(await response.text()).matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id))
+      expect(ids[0]).toBe(4)
+      expect(ids).toEqual(ids.map((_, index) => index + 4))
+    })
+
+    told('a tenant stops its workers: what it starts waits, and runs once when they are started again', async () => {
+      const control = async (action: string): Promise<void> => {
+        const { controlWorkers }: Loose = await one.client.request(
+          'mutation ($input: ControlWorkersInput!) { controlWorkers(input: $input) { errors { code message } } }',
+          { input: { action } },
+        )
+        expect(controlWorkers.errors).toEqual([])
+      }
+      const count = 'SELECT count(*) AS n FROM counted'
+      const [before] = await one.rows(count)
+      await control('STOP')
+      const waiting = await one.start('story/quick/run')
+      // Another tenant's work passes by.
+      expect((await two.run('story/quick/run')).state).toBe('SUCCEEDED')
+      expect((await one.see(waiting)).state).toBe('QUEUED')
+      await control('START')
+      expect((await one.ended(waiting)).state).toBe('SUCCEEDED')
+      expect(await one.rows(count)).toEqual([{ n: before.n + 2 }])
+    })
+
+    told('what belongs to another tenant looks as if it were not there', async () => {
+      const runId = await one.start('story/quick/run')
+      await one.ended(runId)
+      const missing = `run_${crypto.randomUUID().replaceAll('-', '')}`
+      const said: string[] = []
+      for (const id of [runId, missing]) {
+        await expect(two.see(id)).rejects.toThrow('NOT_FOUND')
+        await expect(two.cancel(id)).rejects.toThrow('NOT_FOUND')
+        const watch = async (): Promise<void> => {
+          for await (const _ of two.client.subscribe(events, { runId: id }));
+        }
+        said.push(await watch().then(String, String))
+      }
+      expect(said[0]).toContain('NOT_FOUND')
+      expect(said[1]).toBe(said[0])
+      const response = await fetch(`${house?.url ?? ''}/graphql`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${two.token}`,
+          'content-type': 'application/json',
+          'x-tenant-id': 'story_one',
+        },
+        body: JSON.stringify({ query: '{ viewer { tenantId } }' }),
+      })
+      expect(response.status).toBe(403)
+      await expect(graphqlClient(house?.url ?? '', `${two.token}0`).request('{ viewer { tenantId } }')).rejects.toThrow(
+        'UNAUTHENTICATED',
+      )
+    })
+
+    told('the schedule has fired, once for its minute', async () => {
+      const fires = async (): Promise<Loose[]> => {
+        const { schedule }: Loose = await two.client.request(
+          'query ($id: ID!) { schedule(id: $id) { fires(first: 10) { nodes { fireAt run { id state } } } } }',
+          { id: scheduleId },
+        )
+        return schedule.fires.nodes
+      }
+      const hasFired = async (): Promise<boolean> => (await fires()).some(({ run }) => run !== null)
+      await expect.poll(hasFired, { timeout: 90_000, interval: 500 }).toBe(true)
+      const all = await fires()
+      expect(new Set(all.map(({ fireAt }) => fireAt)).size).toBe(all.length)
+      const first = all.find(({ run }) => run !== null)
+      expect((await two.ended(first.run.id)).state).toBe('SUCCEEDED')
+    })
+  })
+}
