@@ -32,7 +32,8 @@ function check(name: string, [command = '', ...args]: readonly string[]): Promis
   return new Promise((resolve) => {
     const end = (ok: boolean): void => {
       console.log(`${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(12)} ${seconds(begun)}`)
-      if (!ok) console.log(output.trimEnd())
+      const shown = ok ? output.split('\n').filter((line) => line.startsWith('RESULT ')) : [output.trimEnd()]
+      for (const line of shown) console.log(line)
       resolve(ok)
     }
     child.on('error', (error) => {

@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
 import { glob, readFile } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
-import { rolldown } from 'rolldown'
+import type { Plugin } from 'rolldown'
 import { parseSync } from 'rolldown/utils'
+import { edgeBundle, gzipBytes, gzipBytesMax } from './edge-bundle.ts'
 
 /** Which rooms may import which; what is not listed here (tests, scripts, standalone, bench) may import all of them. */
 const rooms: Readonly<Record<string, { imports: readonly RegExp[]; node: boolean }>> = {
@@ -63,35 +64,26 @@ export async function importFaults(root: string): Promise<string[]> {
   return faults.sort()
 }
 
-/** What the bundle of an edge entry must not hold: Node's own modules, and files of the rooms that run on Node. */
+/** What the bundle of an edge entry must not be: too large, or with Node's own modules or files of the rooms that run on Node. */
 export async function bundleFaults(root: string, entry: string): Promise<string[]> {
   const faults = new Set<string>()
-  const bundle = await rolldown({
-    input: entry,
-    cwd: root,
-    platform: 'browser',
-    logLevel: 'silent',
-    external: /^cloudflare:/,
-    resolve: { conditionNames: ['workerd', 'worker', 'browser', 'import', 'default'] },
-    plugins: [
-      {
-        name: 'walls',
-        resolveId(specifier, importer) {
-          if (specifier.startsWith('node:'))
-            faults.add(`the edge bundle imports ${specifier} (${shown(root, importer)})`)
-        },
-        moduleParsed({ id }) {
-          const path = shown(root, id)
-          if (/^(workers|standalone|cli|console|scripts|test|bench)\//.test(path))
-            faults.add(`the edge bundle holds ${path}`)
-        },
-      },
-    ],
-  })
-  await bundle.generate({ format: 'esm' }).catch((error: unknown) => {
+  const walls: Plugin = {
+    name: 'walls',
+    resolveId(specifier, importer) {
+      if (specifier.startsWith('node:')) faults.add(`the edge bundle imports ${specifier} (${shown(root, importer)})`)
+    },
+    moduleParsed({ id }) {
+      const path = shown(root, id)
+      if (/^(workers|standalone|cli|console|scripts|test|bench)\//.test(path))
+        faults.add(`the edge bundle holds ${path}`)
+    },
+  }
+  const bundle = await edgeBundle(root, { entry, plugins: [walls] }).catch((error: unknown) => {
     faults.add(`the edge does not bundle: ${error instanceof Error ? error.message : String(error)}`)
   })
-  await bundle.close()
+  const bytes = gzipBytes(bundle ?? '')
+  if (bytes > gzipBytesMax)
+    faults.add(`the edge bundle has ${kibibytes(bytes)} KiB after gzip; ${kibibytes(gzipBytesMax)} KiB is the limit`)
   return [...faults].sort()
 }
 
@@ -148,8 +140,15 @@ function joseNamesOf(file: string, text: string): string[] {
 const shown = (root: string, id: string | undefined): string =>
   id === undefined ? 'the entry' : relative(root, id).split(sep).join('/')
 
+const kibibytes = (bytes: number): string => (bytes / 1024).toFixed(1)
+
 if (import.meta.main) {
-  const faults = await wallFaults(join(import.meta.dirname, '..'))
+  const root = join(import.meta.dirname, '..')
+  const faults = await wallFaults(root)
+  const bytes = gzipBytes(await edgeBundle(root).catch(() => ''))
+  console.log(
+    `RESULT edge_bundle_gzip ${kibibytes(bytes)} KiB goal <= ${kibibytes(gzipBytesMax)} ${bytes <= gzipBytesMax ? 'ok' : 'short'}`,
+  )
   for (const fault of faults) console.error(fault)
   process.exitCode = faults.length > 0 ? 1 : 0
 }

@@ -26,13 +26,12 @@ export async function ensureSchedules(
       scheduleId,
       destination: tickUrl,
       cron,
-      method: 'POST',
       body: JSON.stringify({ v: 1 }),
       // The next minute brings the next one.
       retries: 0,
       timeout: 30,
     })
-    if (known?.isPaused) await schedules.resume({ schedule: scheduleId })
+    if (known?.isPaused) await schedules.resume(scheduleId)
   }, signal)
   return known ? 'changed' : 'created'
 }

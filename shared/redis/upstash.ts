@@ -1,4 +1,4 @@
-import { Redis as Client } from '@upstash/redis/cloudflare'
+import { z } from 'zod'
 import { commandMs, type Heard, type Redis, RedisRefusal } from './redis.ts'
 import { within } from '../within.ts'
 
@@ -6,39 +6,33 @@ const openMs = 5_000
 // Texts on our channels are shorter than this by far.
 const charsMax = 65_536
 
+const answerShape = z.union([z.object({ error: z.string() }), z.object({ result: z.unknown() })])
+
 /**
  * Redis over the REST protocol of Upstash, by fetch alone: nothing is kept between two calls, so all requests of an
  * isolate may use it. A subscription is a stream of its own and belongs to the request that opened it. One that has said
  * nothing for `quietMs` may be dead without a word, and is over; a new one costs one request.
  */
 export function upstashRedis({ url, token }: { url: string; token: string }, quietMs = 60_000): Redis {
-  const clients = new Map<number, Client>()
-  const clientFor = (ms: number): Client => {
-    const known = clients.get(ms)
-    if (known) return known
-    const made = new Client({
-      url,
-      token,
-      // A repeat of what may have been done would take points twice, and nobody waits so long.
-      retry: { retries: 0 },
-      // A function: a client that is given a signal itself answers with its reason as if Redis had said it.
-      signal: () => AbortSignal.timeout(ms),
-      automaticDeserialization: false,
-      enableTelemetry: false,
-      enableAutoPipelining: false,
-      readYourWrites: false,
+  const base = url.replace(/\/$/, '')
+  const authorization = `Bearer ${token}`
+
+  async function ask(words: readonly (string | number)[], signal: AbortSignal): Promise<unknown> {
+    const response = await fetch(base, {
+      method: 'POST',
+      headers: { authorization, 'content-type': 'application/json' },
+      body: JSON.stringify(words),
+      signal,
     })
-    clients.set(ms, made)
-    return made
+    const answer = answerShape.safeParse(await response.json().catch(() => undefined))
+    if (!answer.success) throw new Error(`Redis answers with status ${response.status} and no result`)
+    if ('error' in answer.data) throw new RedisRefusal(answer.data.error)
+    return answer.data.result
   }
+
   return {
-    async command([name, ...values], { timeoutMs = commandMs, signal } = {}) {
-      try {
-        return await within(clientFor(timeoutMs).exec<unknown>([name, ...values]), timeoutMs, 'Redis', signal)
-      } catch (error) {
-        throw refusalOf(error)
-      }
-    },
+    command: (words, { timeoutMs = commandMs, signal } = {}) =>
+      within(ask(words, AbortSignal.timeout(timeoutMs)), timeoutMs, 'Redis', signal),
     async subscribe(channel, heard, signal) {
       const stream = new AbortController()
       const stop = (): void => stream.abort()
@@ -46,9 +40,9 @@ export function upstashRedis({ url, token }: { url: string; token: string }, qui
       signal.addEventListener('abort', stop, { once: true })
       try {
         if (signal.aborted) return
-        const response = await fetch(`${url.replace(/\/$/, '')}/subscribe/${encodeURIComponent(channel)}`, {
+        const response = await fetch(`${base}/subscribe/${encodeURIComponent(channel)}`, {
           method: 'POST',
-          headers: { authorization: `Bearer ${token}`, accept: 'text/event-stream' },
+          headers: { authorization, accept: 'text/event-stream' },
           signal: stream.signal,
         })
         if (!response.ok || !response.body) {
@@ -98,10 +92,4 @@ async function read(
   } finally {
     await reader.cancel().catch(() => undefined)
   }
-}
-
-// The library's message ends in the whole command, which belongs into no log.
-function refusalOf(error: unknown): unknown {
-  if (!(error instanceof Error) || error.name !== 'UpstashError') return error
-  return new RedisRefusal(error.message.split(', command was: ')[0])
 }

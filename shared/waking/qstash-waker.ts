@@ -1,7 +1,7 @@
-import type { PublishBatchRequest } from '@upstash/qstash'
 import type { Clock } from '../clock.ts'
 import { describeError, type Log, rarely } from '../log.ts'
 import { openQStash, type QStash } from '../qstash/client.ts'
+import type { QStashMessage } from '../qstash/rest.ts'
 import type { WakeMessage } from './wake-message.ts'
 import { inProcessWaker, type WakeTarget, type Waker } from './waker.ts'
 
@@ -26,7 +26,7 @@ export function qstashWaker(
   { url, clock, log, signal }: { url: string; clock: Clock; log: Log; signal?: AbortSignal },
 ): Waker {
   const local = inProcessWaker()
-  const waiting = new Map<string, PublishBatchRequest<string>>()
+  const waiting = new Map<string, QStashMessage>()
   const failed = rarely(clock)
   let sending: Promise<void> | undefined
 
@@ -41,7 +41,7 @@ export function qstashWaker(
       for (const [key] of batch) waiting.delete(key)
       const messages = batch.map(([, message]) => message)
       try {
-        const answers = await qstash.ask((client) => client.batch(messages), signal)
+        const answers = await qstash.ask((calls) => calls.batch(messages), signal)
         const refused = answers.filter((answer) => !('messageId' in answer))
         if (refused.length > 0) throw new Error(`${refused.length} of ${messages.length} messages were refused`)
       } catch (error) {
@@ -90,13 +90,11 @@ export function qstashWakers(
 /** What QStash counts wake-ups of a queue by. */
 export const flowKey = ({ tenantId, queue }: WakeTarget): string => `q.${queue}.t.${tenantId}`
 
-function messageFor(url: string, { tenantId, queue }: WakeTarget, unheld: boolean): PublishBatchRequest<string> {
+function messageFor(url: string, { tenantId, queue }: WakeTarget, unheld: boolean): QStashMessage {
   const body: WakeMessage = { v: 1, tenantId, queue }
   const key = flowKey({ tenantId, queue })
   return {
     url,
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
     ...(unheld ? {} : { flowControl: { key, ...flow } }),
     // Of this one message: a repeat of the call is no second message, and no later wake-up is taken for a repeat.

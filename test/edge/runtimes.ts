@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { rolldown } from 'rolldown'
+import { edgeBundle } from '../../scripts/edge-bundle.ts'
 
 /** A runtime that serves the control plane. */
 export type Runtime = AsyncDisposable & { url: string }
@@ -60,7 +60,7 @@ type Miniflare = { ready: Promise<URL>; dispose(): Promise<void> }
 export async function onWorkerd(variables: Record<string, string>): Promise<Runtime> {
   const { Miniflare } = tools('miniflare') as { Miniflare: new (options: object) => Miniflare }
   const server = new Miniflare({
-    modules: [{ type: 'ESModule', path: 'edge.js', contents: await edgeBundle() }],
+    modules: [{ type: 'ESModule', path: 'edge.js', contents: await edgeBundle(root) }],
     bindings: variables,
     compatibilityDate: '2026-04-01',
     compatibilityFlags: ['enable_request_signal'],
@@ -69,18 +69,4 @@ export async function onWorkerd(variables: Record<string, string>): Promise<Runt
   })
   const url = await server.ready
   return { url: url.origin, [Symbol.asyncDispose]: () => server.dispose() }
-}
-
-/** The control plane as one module for the browser platform. */
-export async function edgeBundle(): Promise<string> {
-  const bundle = await rolldown({
-    input: `${root}control-plane/edge.ts`,
-    platform: 'browser',
-    logLevel: 'silent',
-    external: /^cloudflare:/,
-    resolve: { conditionNames: ['workerd', 'worker', 'browser', 'import', 'default'] },
-  })
-  const { output } = await bundle.generate({ format: 'esm', minify: true, codeSplitting: false })
-  await bundle.close()
-  return output[0].code
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'vitest'
 import { graphqlClient } from '../../standalone/client.ts'
 import type { Loose } from '../support/control-plane.ts'
 import { hostileSftp, type TestSftp } from '../support/hostile-sftp.ts'
@@ -40,7 +40,7 @@ const events =
 
 /** The stories of a tenant, told through the public API alone: each must end alike in every kind of house. */
 export function stories(kind: HouseKind): void {
-  describe(kind.name, { timeout: 180_000 }, () => {
+  describe(`a house of ${kind.name}`, { timeout: 180_000 }, () => {
     let house: RunningHouse | undefined
     let skipped = ''
     let far: TestSftp
@@ -59,139 +59,162 @@ export function stories(kind: HouseKind): void {
       await house?.[Symbol.asyncDispose]()
       await far?.[Symbol.asyncDispose]()
     })
-    const told = (story: string, tell: () => Promise<void>): void =>
-      void test(story, (context) => (house ? tell() : context.skip(`left out: ${skipped}`)))
+    const inHouse =
+      (tell: (at: RunningHouse) => Promise<void>) =>
+      (context: TestContext): Promise<void> =>
+        house ? tell(house) : context.skip(`left out: ${skipped}`)
 
     // First, so that the minute passes while the others are told.
-    told('a schedule is saved for every minute', async () => {
-      await two.save('story/quick/run', quick)
-      const { upsertSchedule }: Loose = await two.client.request(
-        'mutation { upsertSchedule(input: { pipeline: "story/quick/run", cron: "* * * * *" }) { schedule { id } errors { code message } } }',
-      )
-      expect(upsertSchedule.errors).toEqual([])
-      scheduleId = upsertSchedule.schedule.id
-    })
+    test(
+      'a schedule is saved for every minute',
+      inHouse(async () => {
+        await two.save('story/quick/run', quick)
+        const { upsertSchedule }: Loose = await two.client.request(
+          'mutation { upsertSchedule(input: { pipeline: "story/quick/run", cron: "* * * * *" }) { schedule { id } errors { code message } } }',
+        )
+        expect(upsertSchedule.errors).toEqual([])
+        scheduleId = upsertSchedule.schedule.id
+      }),
+    )
 
-    told('a tenant that was just onboarded runs a pipeline, and its file arrives whole', async () => {
-      await one.put('in/orders.csv', csv)
-      await one.save('story/orders/daily', orders)
-      const run = await one.run('story/orders/daily')
-      expect(run).toMatchObject({ state: 'SUCCEEDED', error: null })
-      expect((await far.content('orders.csv')).toString()).toBe(csv)
-      expect((await far.names()).filter((name) => name.includes('.part'))).toEqual([])
-      // The same again changes nothing, and delivers the same.
-      expect((await one.run('story/orders/daily')).state).toBe('SUCCEEDED')
-      expect(await one.rows('SELECT count(*) AS n, max(version) AS version FROM raw.orders')).toEqual([
-        { n: 3, version: 1 },
-      ])
-      expect((await far.content('orders.csv')).toString()).toBe(csv)
-    })
+    test(
+      'a tenant that was just onboarded runs a pipeline, and its file arrives whole',
+      inHouse(async () => {
+        await one.put('in/orders.csv', csv)
+        await one.save('story/orders/daily', orders)
+        const run = await one.run('story/orders/daily')
+        expect(run).toMatchObject({ state: 'SUCCEEDED', error: null })
+        expect((await far.content('orders.csv')).toString()).toBe(csv)
+        expect((await far.names()).filter((name) => name.includes('.part'))).toEqual([])
+        // The same again changes nothing, and delivers the same.
+        expect((await one.run('story/orders/daily')).state).toBe('SUCCEEDED')
+        expect(await one.rows('SELECT count(*) AS n, max(version) AS version FROM raw.orders')).toEqual([
+          { n: 3, version: 1 },
+        ])
+        expect((await far.content('orders.csv')).toString()).toBe(csv)
+      }),
+    )
 
-    told('a subscription that breaks goes on after its last event, without a gap and without a repeat', async () => {
-      await one.save('story/quick/run', quick)
-      const runId = await one.start('story/quick/run')
-      const seen: number[] = []
-      for (let isOver = false; !isOver;) {
-        // Two events and away, until one stream ends by itself.
-        const leave = new AbortController()
-        let taken = 0
-        isOver = true
-        for await (const data of one.client.subscribe(events, { runId, after: seen.at(-1) ?? 0 }, leave.signal)) {
-          const event: Loose = data['runEvents']
-          seen.push(event.seq)
-          if (++taken === 2 && event.type !== 'run.succeeded') {
-            isOver = false
-            break
+    test(
+      'a subscription that breaks goes on after its last event, without a gap and without a repeat',
+      inHouse(async () => {
+        await one.save('story/quick/run', quick)
+        const runId = await one.start('story/quick/run')
+        const seen: number[] = []
+        for (let isOver = false; !isOver;) {
+          // Two events and away, until one stream ends by itself.
+          const leave = new AbortController()
+          let taken = 0
+          isOver = true
+          for await (const data of one.client.subscribe(events, { runId, after: seen.at(-1) ?? 0 }, leave.signal)) {
+            const event: Loose = data['runEvents']
+            seen.push(event.seq)
+            if (++taken === 2 && event.type !== 'run.succeeded') {
+              isOver = false
+              break
+            }
           }
+          leave.abort()
         }
-        leave.abort()
-      }
-      expect(seen.length).toBeGreaterThan(4)
-      expect(seen).toEqual(seen.map((_, index) => index + 1))
-    })
+        expect(seen.length).toBeGreaterThan(4)
+        expect(seen).toEqual(seen.map((_, index) => index + 1))
+      }),
+    )
 
-    told('a stream of events is resumed by the header that browsers send', async () => {
-      const runId = await one.start('story/quick/run')
-      await one.ended(runId)
-      const response = await fetch(`${house?.url ?? ''}/graphql`, {
-        method: 'POST',
-        headers: {
-          authorization: `Bearer ${one.token}`,
-          'content-type': 'application/json',
-          accept: 'text/event-stream',
-          'last-event-id': '3',
-        },
-        body: JSON.stringify({ query: events, variables: { runId } }),
-      })
-      const ids = [...(await response.text()).matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id))
-      expect(ids[0]).toBe(4)
-      expect(ids).toEqual(ids.map((_, index) => index + 4))
-    })
+    test(
+      'a stream of events is resumed by the header that browsers send',
+      inHouse(async (at) => {
+        const runId = await one.start('story/quick/run')
+        await one.ended(runId)
+        const response = await fetch(`${at.url}/graphql`, {
+          method: 'POST',
+          headers: {
+            authorization: `Bearer ${one.token}`,
+            'content-type': 'application/json',
+            accept: 'text/event-stream',
+            'last-event-id': '3',
+          },
+          body: JSON.stringify({ query: events, variables: { runId } }),
+        })
+        const ids = [...(await response.text()).matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id))
+        expect(ids[0]).toBe(4)
+        expect(ids).toEqual(ids.map((_, index) => index + 4))
+      }),
+    )
 
-    told('a tenant stops its workers: what it starts waits, and runs once when they are started again', async () => {
-      const control = async (action: string): Promise<void> => {
-        const { controlWorkers }: Loose = await one.client.request(
-          'mutation ($input: ControlWorkersInput!) { controlWorkers(input: $input) { errors { code message } } }',
-          { input: { action } },
-        )
-        expect(controlWorkers.errors).toEqual([])
-      }
-      const count = 'SELECT count(*) AS n FROM counted'
-      const [before] = await one.rows(count)
-      await control('STOP')
-      const waiting = await one.start('story/quick/run')
-      // Another tenant's work passes by.
-      expect((await two.run('story/quick/run')).state).toBe('SUCCEEDED')
-      expect((await one.see(waiting)).state).toBe('QUEUED')
-      await control('START')
-      expect((await one.ended(waiting)).state).toBe('SUCCEEDED')
-      expect(await one.rows(count)).toEqual([{ n: before.n + 2 }])
-    })
-
-    told('what belongs to another tenant looks as if it were not there', async () => {
-      const runId = await one.start('story/quick/run')
-      await one.ended(runId)
-      const missing = `run_${crypto.randomUUID().replaceAll('-', '')}`
-      const said: string[] = []
-      for (const id of [runId, missing]) {
-        await expect(two.see(id)).rejects.toThrow('NOT_FOUND')
-        await expect(two.cancel(id)).rejects.toThrow('NOT_FOUND')
-        const watch = async (): Promise<void> => {
-          for await (const _ of two.client.subscribe(events, { runId: id }));
+    test(
+      'a tenant stops its workers: what it starts waits, and runs once when they are started again',
+      inHouse(async () => {
+        const control = async (action: string): Promise<void> => {
+          const { controlWorkers }: Loose = await one.client.request(
+            'mutation ($input: ControlWorkersInput!) { controlWorkers(input: $input) { errors { code message } } }',
+            { input: { action } },
+          )
+          expect(controlWorkers.errors).toEqual([])
         }
-        said.push(await watch().then(String, String))
-      }
-      expect(said[0]).toContain('NOT_FOUND')
-      expect(said[1]).toBe(said[0])
-      const response = await fetch(`${house?.url ?? ''}/graphql`, {
-        method: 'POST',
-        headers: {
-          authorization: `Bearer ${two.token}`,
-          'content-type': 'application/json',
-          'x-tenant-id': 'story_one',
-        },
-        body: JSON.stringify({ query: '{ viewer { tenantId } }' }),
-      })
-      expect(response.status).toBe(403)
-      await expect(graphqlClient(house?.url ?? '', `${two.token}0`).request('{ viewer { tenantId } }')).rejects.toThrow(
-        'UNAUTHENTICATED',
-      )
-    })
+        const count = 'SELECT count(*) AS n FROM counted'
+        const [before] = await one.rows(count)
+        await control('STOP')
+        const waiting = await one.start('story/quick/run')
+        // Another tenant's work passes by.
+        expect((await two.run('story/quick/run')).state).toBe('SUCCEEDED')
+        expect((await one.see(waiting)).state).toBe('QUEUED')
+        await control('START')
+        expect((await one.ended(waiting)).state).toBe('SUCCEEDED')
+        expect(await one.rows(count)).toEqual([{ n: before.n + 2 }])
+      }),
+    )
 
-    told('the schedule has fired, once for its minute', async () => {
-      const fires = async (): Promise<Loose[]> => {
-        const { schedule }: Loose = await two.client.request(
-          'query ($id: ID!) { schedule(id: $id) { fires(first: 10) { nodes { fireAt run { id state } } } } }',
-          { id: scheduleId },
+    test(
+      'what belongs to another tenant looks as if it were not there',
+      inHouse(async (at) => {
+        const runId = await one.start('story/quick/run')
+        await one.ended(runId)
+        const missing = `run_${crypto.randomUUID().replaceAll('-', '')}`
+        const said: string[] = []
+        for (const id of [runId, missing]) {
+          await expect(two.see(id)).rejects.toThrow('NOT_FOUND')
+          await expect(two.cancel(id)).rejects.toThrow('NOT_FOUND')
+          const watch = async (): Promise<void> => {
+            for await (const _ of two.client.subscribe(events, { runId: id }));
+          }
+          said.push(await watch().then(String, String))
+        }
+        expect(said[0]).toContain('NOT_FOUND')
+        expect(said[1]).toBe(said[0])
+        const response = await fetch(`${at.url}/graphql`, {
+          method: 'POST',
+          headers: {
+            authorization: `Bearer ${two.token}`,
+            'content-type': 'application/json',
+            'x-tenant-id': 'story_one',
+          },
+          body: JSON.stringify({ query: '{ viewer { tenantId } }' }),
+        })
+        expect(response.status).toBe(403)
+        await expect(graphqlClient(at.url, `${two.token}0`).request('{ viewer { tenantId } }')).rejects.toThrow(
+          'UNAUTHENTICATED',
         )
-        return schedule.fires.nodes
-      }
-      const hasFired = async (): Promise<boolean> => (await fires()).some(({ run }) => run !== null)
-      await expect.poll(hasFired, { timeout: 90_000, interval: 500 }).toBe(true)
-      const all = await fires()
-      expect(new Set(all.map(({ fireAt }) => fireAt)).size).toBe(all.length)
-      const first = all.find(({ run }) => run !== null)
-      expect((await two.ended(first.run.id)).state).toBe('SUCCEEDED')
-    })
+      }),
+    )
+
+    test(
+      'the schedule has fired, once for its minute',
+      inHouse(async () => {
+        const fires = async (): Promise<Loose[]> => {
+          const { schedule }: Loose = await two.client.request(
+            'query ($id: ID!) { schedule(id: $id) { fires(first: 10) { nodes { fireAt run { id state } } } } }',
+            { id: scheduleId },
+          )
+          return schedule.fires.nodes
+        }
+        const hasFired = async (): Promise<boolean> => (await fires()).some(({ run }) => run !== null)
+        await expect.poll(hasFired, { timeout: 90_000, interval: 500 }).toBe(true)
+        const all = await fires()
+        expect(new Set(all.map(({ fireAt }) => fireAt)).size).toBe(all.length)
+        const first = all.find(({ run }) => run !== null)
+        expect((await two.ended(first.run.id)).state).toBe('SUCCEEDED')
+      }),
+    )
   })
 }

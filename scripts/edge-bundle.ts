@@ -1,0 +1,45 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { type Plugin, rolldown } from 'rolldown'
+
+/** The bundle of the edge may have this many bytes after gzip: what Cloudflare has to fetch and to start from. */
+export const gzipBytesMax = 400 * 1024
+
+/** The control plane as one module for the browser platform, as a deployment uploads it. Throws when it does not bundle. */
+export async function edgeBundle(
+  root: string,
+  { entry = join(root, 'control-plane', 'edge.ts'), plugins = [] }: { entry?: string; plugins?: Plugin[] } = {},
+): Promise<string> {
+  const bundle = await rolldown({
+    input: entry,
+    cwd: root,
+    platform: 'browser',
+    logLevel: 'silent',
+    external: /^cloudflare:/,
+    resolve: { conditionNames: ['workerd', 'worker', 'browser', 'import', 'default'] },
+    plugins: [withoutPages, ...plugins],
+  })
+  try {
+    const { output } = await bundle.generate({ format: 'esm', minify: true, codeSplitting: false })
+    return output[0].code
+  } finally {
+    await bundle.close()
+  }
+}
+
+// Pages of the GraphQL server that only development shows, which never runs from a bundle.
+const withoutPages: Plugin = {
+  name: 'without-pages',
+  load: (id) => (/graphql-yoga\/esm\/(graphiql|landing-page)-html\.js$/.test(id) ? "export default ''" : undefined),
+}
+
+/** Bytes of a bundle after gzip. */
+export const gzipBytes = (bundle: string): number => gzipSync(bundle).byteLength
+
+if (import.meta.main) {
+  const root = join(import.meta.dirname, '..')
+  const file = join(root, 'dist', 'edge.js')
+  await mkdir(dirname(file), { recursive: true })
+  await writeFile(file, await edgeBundle(root))
+}
