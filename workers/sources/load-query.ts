@@ -62,7 +62,10 @@ export async function loadQuery(ctx: StepContext, load: QueryLoad): Promise<Step
       watermark ? { ...preparation, watermark } : preparation,
     )
     if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
-    return { outputs: { ...loadOutputs(destination.table, counts), ...(watermark ? { since: since ?? null } : {}) } }
+    // Whether, not where: the mark is a value of a row, and those stay in the lake.
+    return {
+      outputs: { ...loadOutputs(destination.table, counts), ...(watermark ? { resumed: since !== undefined } : {}) },
+    }
   } catch (error) {
     throw valueError(error)
   }

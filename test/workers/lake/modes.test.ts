@@ -59,15 +59,15 @@ test.each(['versioned', 'append'] as const)(
       return (await loadQuery(ctx, step)).outputs
     }
     const overlap = mode === 'versioned' ? 1 : 0
-    expect(await read()).toMatchObject({ inserted: 4, since: null })
-    expect(await read()).toMatchObject({ rows_in: overlap, inserted: 0, unchanged: overlap, since: '40' })
+    expect(await read()).toMatchObject({ inserted: 4, resumed: false })
+    expect(await read()).toMatchObject({ rows_in: overlap, inserted: 0, unchanged: overlap, resumed: true })
     await t.rows(`INSERT INTO lake.main.shop VALUES (5, 50), (6, 60)`)
     await expect(read({}, 'SELECT id, seen, error(id::VARCHAR) FROM lake.main.shop')).rejects.toMatchObject({
       code: 'INTERNAL',
     })
-    expect(await read({ runId: 'again' })).toMatchObject({ rows_in: 2 + overlap, inserted: 2, since: '40' })
+    expect(await read({ runId: 'again' })).toMatchObject({ rows_in: 2 + overlap, inserted: 2, resumed: true })
     expect(await read({ runId: 'again' })).toMatchObject({ inserted: 2 })
-    expect(await read({ stepKey: 'another' })).toMatchObject({ since: null })
+    expect(await read({ stepKey: 'another' })).toMatchObject({ resumed: false })
     // A row without a mark: a versioned table takes it, an appended one could not tell whether it has it.
     await t.rows(`INSERT INTO lake.main.shop VALUES (7, NULL)`)
     const outcome = await read().then(
