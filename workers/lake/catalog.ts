@@ -4,10 +4,10 @@ import type { Connection } from './connection.ts'
 import { envelope, isEnvelopeName, literal, quoted, versionsOf } from './names.ts'
 import { refreshViews } from './meta.ts'
 
-/** A table of the lake: `columns` are those of the business, in order. */
+/** A table of the lake: `columns` are those of the business, in order. A view is a query over other tables. */
 export type Table = {
   name: string
-  kind: 'versioned' | 'plain'
+  kind: 'versioned' | 'plain' | 'view'
   businessKey: string[]
   /** Whether the business key was named by a step or found in the rows of the first load. */
   keySource: 'given' | 'detected'
@@ -21,7 +21,7 @@ export async function findTable(connection: Connection, name: string): Promise<T
     [name],
   )
   if (!row) return undefined
-  const kind = row['kind'] === 'versioned' ? 'versioned' : 'plain'
+  const kind = row['kind'] === 'versioned' || row['kind'] === 'view' ? row['kind'] : 'plain'
   const columns = await connection.rows(
     `SELECT column_name AS name, data_type AS type FROM duckdb_columns()
      WHERE database_name = 'lake' AND schema_name = $1 AND table_name = $2 ORDER BY column_index`,
@@ -34,7 +34,7 @@ export async function findTable(connection: Connection, name: string): Promise<T
     keySource: row['key_source'] === 'detected' ? 'detected' : 'given',
     columns: columns
       .map((column) => ({ name: String(column['name']), type: String(column['type']) }))
-      .filter((column) => kind === 'plain' || !isEnvelopeName(column.name)),
+      .filter((column) => kind !== 'versioned' || !isEnvelopeName(column.name)),
   }
 }
 

@@ -136,6 +136,8 @@ export async function preparePlain(
 /** The plain table of this name, or undefined. Throws SCHEMA_MISMATCH when the name is a versioned table's. */
 export async function findPlain(connection: Connection, name: string): Promise<Table | undefined> {
   const found = await findTable(connection, name)
+  if (found?.kind === 'view')
+    throw new AppError('SCHEMA_MISMATCH', `The table ${name} is a view: only mode view can write it.`)
   if (found?.kind !== 'versioned') return found
   throw new AppError('SCHEMA_MISMATCH', `The table ${name} keeps versions: only mode versioned can write it.`)
 }

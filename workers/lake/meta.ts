@@ -36,6 +36,11 @@ const tables = [
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_schema_changes (
      table_name VARCHAR NOT NULL, load_number BIGINT NOT NULL, run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL,
      changed_at TIMESTAMPTZ NOT NULL, changes JSON NOT NULL, columns JSON NOT NULL)`,
+  // Which tables a step read for a table that it wrote (the columns are NULL), and which columns the values of a column
+  // come from: 'copied' as they are, or 'computed'.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_lineage (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, target_table VARCHAR NOT NULL, target_column VARCHAR,
+     source_table VARCHAR NOT NULL, source_column VARCHAR, relation VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)`,
 ]
 
 /** Makes the lake's own tables when they are not there. */

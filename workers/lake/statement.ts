@@ -6,13 +6,16 @@ import type { Connection } from './connection.ts'
 import { resourceError, scrubbed } from './error.ts'
 import { parseSelect, type Tree } from './parse.ts'
 
-/** One SELECT of the tenant that was looked through: `text` can stand in brackets inside a statement of ours. */
-export type Statement = BoundSql & { columns: Column[]; tree: Tree }
-
 const maxLength = 200_000
 
 /** SQL of the tenant that was parsed and calls nothing that it may not; whether its tables are there is not known yet. */
 export type Inspected = BoundSql & { tree: Tree; seen: Seen }
+
+/**
+ * One SELECT of the tenant that was looked through: `text` can stand in brackets inside a statement of ours. `known` are
+ * the tables of the lake, as `schema.table`.
+ */
+export type Statement = Inspected & { columns: Column[]; known: ReadonlySet<string> }
 
 /**
  * Looks through SQL of the tenant: exactly one SELECT, from tables of this lake only, with no function but those that work
@@ -39,13 +42,13 @@ export async function inspectStatement(connection: Connection, sql: BoundSql): P
 
 /** The rest of `checkStatement`: the tables are there and the statement makes sense of them. */
 export async function bindStatement(connection: Connection, inspected: Inspected): Promise<Statement> {
-  const { text, values, tree, seen } = inspected
-  await checkTables(connection, seen)
+  const { text, values } = inspected
+  const known = await checkTables(connection, inspected.seen)
   try {
     // With the values, for a column that is one of them has no type before.
     const rows = await connection.rows(`DESCRIBE SELECT * FROM (\n${text}\n)`, values)
     const columns = rows.map((row) => ({ name: String(row['column_name']), type: String(row['column_type']) }))
-    return { text, values, columns, tree }
+    return { ...inspected, columns, known }
   } catch (error) {
     throw sqlError(error)
   }
@@ -126,7 +129,7 @@ async function pastOfTables(connection: Connection, called: ReadonlySet<string>)
 
 // A name that is in no catalog would be tried as a file, and one that is in the engine's own tells paths: so every name
 // must be a table of the lake, or a common table expression that hides neither.
-async function checkTables(connection: Connection, seen: Seen): Promise<void> {
+async function checkTables(connection: Connection, seen: Seen): Promise<Set<string>> {
   const known = new Set<string>()
   const engine = new Set<string>()
   const rows = await connection.rows(
@@ -146,6 +149,7 @@ async function checkTables(connection: Connection, seen: Seen): Promise<void> {
     if (!['', 'lake'].includes(table.catalog) || !schemas.some((schema) => known.has(`${schema}.${table.name}`)))
       throw new AppError('TABLE_MISSING', `There is no table ${JSON.stringify(table.name)} in this tenant's lake.`)
   }
+  return known
 }
 
 const notAllowed = (message: string): AppError => new AppError('SQL_NOT_ALLOWED', message)

@@ -37,7 +37,9 @@ export const rule = z.discriminatedUnion('rule', [
     severity,
   }),
 ])
-type Rule = z.output<typeof rule>
+
+/** A rule with its defaults. */
+export type Rule = z.output<typeof rule>
 
 /** A rule made ready: `fails` is SQL that is true for a row (or, with `perTable`, for an aggregate) that does not pass. */
 export type Check = { rule: Rule; columns: string[]; fails: string; reason: string; perTable: boolean }

@@ -1,62 +1,120 @@
 import { z } from 'zod'
-import { defineProcessor, type StepResult } from '../../define.ts'
-import { capRows } from '../../lake/cap-rows.ts'
-import { register } from '../../lake/catalog.ts'
+import { AppError } from '../../../shared/errors.ts'
+import { defineProcessor, type OutputValue, type StepContext, type StepResult } from '../../define.ts'
 import type { Connection } from '../../lake/connection.ts'
-import { attemptOf } from '../../lake/destination.ts'
-import { findPlain, preparePlain } from '../../lake/load-plain.ts'
-import { plainOf, quoted, tableName } from '../../lake/names.ts'
-import { findReceipt, type LoadCounts, loadOnce } from '../../lake/receipt.ts'
-import { checkStatement, sqlError, type Statement } from '../../lake/statement.ts'
+import { attemptOf, loadOutputs } from '../../lake/destination.ts'
+import { tableName } from '../../lake/names.ts'
+import { type Attempt, findReceipt, type LoadCounts } from '../../lake/receipt.ts'
+import { bindStatement, type Inspected, inspectStatement } from '../../lake/statement.ts'
+import { checkTable } from '../../quality/check-table.ts'
+import { catalogOf, keepLineage } from '../../transforms/keep-lineage.ts'
+import { loadModel } from '../../transforms/load-model.ts'
+import { into, type Model, model, query, tests } from '../../transforms/model.ts'
+import { orderModels } from '../../transforms/order-models.ts'
 
-/** Puts the result of a SELECT over the tenant's tables into a table. */
+const settings = z.strictObject({
+  query: query.optional(),
+  destination: z
+    .strictObject({ table: tableName.describe('The table that takes the result.'), ...into })
+    .optional()
+    .describe('Where the result of query goes.'),
+  ...tests,
+  models: z
+    .array(model)
+    .min(1)
+    .max(50)
+    .optional()
+    .describe('Several queries instead of one. They run in the order in which they read each other.'),
+})
+
+/** Puts the results of SELECTs over the tenant's tables into tables and views. */
 export default defineProcessor({
   type: 'sql.transform',
   title: 'Transform with SQL',
-  description: 'Runs one SELECT over the tables of the tenant and keeps the result as a table.',
+  description: 'Runs SELECTs over the tables of the tenant, keeps their results as tables or views, and tests them.',
   queue: 'transform',
-  settings: z.strictObject({
-    query: z.string().min(1).meta({ 'x-sql': true }).describe('One SELECT over the tables of the tenant.'),
-    destination: z.strictObject({
-      table: tableName.describe('The table that takes the result; it keeps no versions.'),
-      mode: z.enum(['replace', 'append']).default('replace'),
-    }),
-  }),
+  settings,
   credentialProviders: [],
-  async run(ctx, { query, destination }): Promise<StepResult> {
+  async run(ctx, given): Promise<StepResult> {
     using connection = await ctx.lake.connectForTenant(ctx.signal)
-    const done = await findReceipt(connection, attemptOf(ctx))
-    if (done) return { outputs: outputsOf(destination.table, done) }
-    const statement = await checkStatement(connection, ctx.bindSql(query))
-    const counts = await loadOnce(connection, attemptOf(ctx), destination.table, async () => {
-      const inserted = await write(connection, destination, statement).catch((error: unknown) => {
-        throw sqlError(error)
-      })
-      capRows(destination.table, inserted, ctx.limits)
-      return { rowsIn: inserted, rejected: 0, inserted, updated: 0, deleted: 0, unchanged: 0 }
-    })
-    return { outputs: outputsOf(destination.table, counts) }
+    const single = singleOf(given)
+    const attempt = attemptOf(ctx)
+    if (single)
+      return { outputs: await build(connection, ctx, attempt, { model: single, sql: ctx.bindSql(single.query) }) }
+    // All of them are looked through before the first one writes.
+    const inspected = []
+    for (const [index, one] of (given.models ?? []).entries()) {
+      const place = `models[${index}].query`
+      const sql = ctx.bindSql(one.query)
+      const { seen } = await placed(one, place, () => inspectStatement(connection, sql))
+      inspected.push({ name: one.name, model: one, sql, seen, place })
+    }
+    const outputs: Record<string, OutputValue>[] = []
+    let rows = 0
+    for (const one of orderModels(inspected)) {
+      const own = { ...attempt, stepKey: `${attempt.stepKey}/${one.name}` }
+      const done = await placed(one, one.place, () => build(connection, ctx, own, one))
+      outputs.push(done)
+      rows += Number(done['rows'])
+      ctx.progress({ done: rows, total: null, unit: 'rows', note: one.name })
+    }
+    return { outputs: { models: outputs, rows } }
   },
 })
 
-async function write(
-  connection: Connection,
-  to: { table: string; mode: 'replace' | 'append' },
-  statement: Statement,
-): Promise<number> {
-  const table = plainOf(to.table)
-  const names = statement.columns.map((column) => quoted(column.name)).join(', ')
-  const select = `SELECT ${names} FROM (\n${statement.text}\n)`
-  if (to.mode === 'append') {
-    await preparePlain(connection, to.table, 'append', statement.columns)
-    return await connection.run(`INSERT INTO ${table} (${names}) ${select}`, statement.values)
-  }
-  // One statement, for the query may read the table that it replaces.
-  await findPlain(connection, to.table)
-  await connection.run(`CREATE OR REPLACE TABLE ${table} AS ${select}`, statement.values)
-  await register(connection, to.table, 'plain', [])
-  const [counted] = await connection.rows(`SELECT count(*)::BIGINT AS n FROM ${table}`)
-  return Number(counted?.['n'])
+function singleOf(given: z.output<typeof settings>): Model | undefined {
+  const { query: text, destination, models, rules, fail_below } = given
+  if (models && text === undefined && !destination && rules.length === 0) return undefined
+  if (models || text === undefined || !destination)
+    throw new AppError('CONFIG_INVALID', 'Give query with destination, or models; rules stand beside each query.')
+  const { table: name, ...how } = destination
+  return { name, query: text, ...how, rules, fail_below }
 }
 
-const outputsOf = (table: string, counts: LoadCounts): StepResult['outputs'] => ({ table, rows: counts.inserted })
+// Of several queries the message says which one.
+async function placed<T>({ name }: { name: string }, path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    const { code, message, hint, retry, context, figures } = error
+    throw new AppError(code, `${name}: ${message}`, { place: { path }, hint, retry, context, figures, cause: error })
+  }
+}
+
+async function build(
+  connection: Connection,
+  ctx: StepContext,
+  attempt: Attempt,
+  { model: wanted, sql }: { model: Model; sql: Parameters<typeof inspectStatement>[1] },
+): Promise<Record<string, OutputValue>> {
+  const done = await findReceipt(connection, attempt)
+  const counts = done ?? (await load(connection, ctx, attempt, wanted, await inspectStatement(connection, sql)))
+  const outputs = outputsOf(wanted, counts)
+  if (wanted.rules.length === 0) return outputs
+  const { rules, fail_below: failBelow } = wanted
+  const own = { ...attempt, stepKey: `${attempt.stepKey}/rules` }
+  const { score, failed } = await checkTable(connection, ctx, own, { table: wanted.name, rules, failBelow })
+  return { ...outputs, score: score ?? null, failed: failed ?? null }
+}
+
+async function load(
+  connection: Connection,
+  ctx: StepContext,
+  attempt: Attempt,
+  wanted: Model,
+  inspected: Inspected,
+): Promise<LoadCounts> {
+  const statement = await bindStatement(connection, inspected)
+  // Before the load, so that what a table was made from is known even when the process dies right after it; the columns
+  // are those that the query sees.
+  await keepLineage(connection, attempt, wanted.name, statement, await catalogOf(connection))
+  return await loadModel(connection, ctx, attempt, wanted, statement)
+}
+
+function outputsOf({ name, mode, partition_by }: Model, counts: LoadCounts): Record<string, OutputValue> {
+  if (mode === 'versioned' || partition_by.length > 0) return loadOutputs(name, counts)
+  if (mode === 'merge')
+    return { table: name, rows: counts.inserted + counts.updated, inserted: counts.inserted, updated: counts.updated }
+  return { table: name, rows: counts.inserted }
+}
