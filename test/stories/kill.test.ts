@@ -1,4 +1,5 @@
-import { mkdtemp } from 'node:fs/promises'
+import { hash } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -7,15 +8,22 @@ import { leave } from '../support/keep.ts'
 import { hostileSftp, type TestSftp } from '../support/hostile-sftp.ts'
 import { onboard, openTenant, spawnHouse } from '../support/world.ts'
 
-const steps = ['ingest', 'check', 'summary', 'export', 'zip', 'upload']
+const steps = ['fetch', 'ingest', 'check', 'summary', 'export', 'zip', 'upload']
 
 const pipeline = `
 pipeline_id: orders
 variables: { table: orders }
 steps:
+  - step_id: fetch
+    ps_type: transfer.sftp_download
+    credential: sftp
+    source: { path: "drop/{table}.csv" }
+    destination: { directory: in }
+    settle: 1ms
+    after: delete
   - step_id: ingest
     ps_type: file.ingest
-    source: { path: in/orders.csv, columns: { id: BIGINT, city: VARCHAR, amount: BIGINT, note: VARCHAR } }
+    source: { path: "{steps.fetch.path}", columns: { id: BIGINT, city: VARCHAR, amount: BIGINT, note: VARCHAR } }
     destination: { table: "{table}", mode: versioned, business_key: [id] }
   - step_id: check
     ps_type: quality.check
@@ -58,7 +66,8 @@ test('a process killed in each step of a pipeline finishes after a restart with 
   try {
     const first = await onboard(house, 'victim', far)
     const { token } = first
-    await first.put('in/orders.csv', csv)
+    await mkdir(join(far.root, 'drop'))
+    await writeFile(join(far.root, 'drop/calm.csv'), csv)
     await first.save('shop/orders/daily', pipeline)
     const calm = await first.run('shop/orders/daily', { table: 'calm' })
     expect({ state: calm.state, error: calm.error }).toEqual({ state: 'SUCCEEDED', error: null })
@@ -68,6 +77,7 @@ test('a process killed in each step of a pipeline finishes after a restart with 
     for (const step of steps) {
       const tenant = openTenant(house, 'victim', token)
       const table = `killed_${step}`
+      await writeFile(join(far.root, `drop/${table}.csv`), csv)
       const runId = await tenant.start('shop/orders/daily', { table })
       await tenant.event(runId, 'step.started', step)
       await house.kill()
@@ -81,7 +91,7 @@ test('a process killed in each step of a pipeline finishes after a restart with 
     await house.kill()
     await leave(dataDir)
   }
-})
+}, 300_000)
 
 /** What must be the same: rows and versions of the table, the quarantine of its load, and the bytes inside the delivered archive. */
 async function outcome(tenant: Awaited<ReturnType<typeof onboard>>, far: TestSftp, table: string) {
@@ -97,6 +107,8 @@ async function outcome(tenant: Awaited<ReturnType<typeof onboard>>, far: TestSft
     inside: await readZip(join(far.root, `${table}.zip`), AbortSignal.timeout(30_000)).then((entries) =>
       entries.map(({ bytes, crc32 }) => ({ bytes, crc32 })),
     ),
+    fetched: hash('sha256', await tenant.read(`in/${table}.csv`)),
+    dropped: await readdir(join(far.root, 'drop')),
     parts: names.filter((name) => name.includes('.part')),
   }
 }
