@@ -13,6 +13,7 @@ import { mail } from './mail.ts'
 import { migrations } from './migrations.ts'
 import { platformKeys } from './platform-keys.ts'
 import { processes } from './processes.ts'
+import { qstash } from './qstash.ts'
 import { redis } from './redis.ts'
 import { roles } from './roles.ts'
 import { rowSecurity } from './row-security.ts'
@@ -31,6 +32,7 @@ export const checks: readonly Check[] = [
   clock,
   platformKeys,
   work,
+  qstash,
   redis,
   folder,
   lake,

@@ -8,6 +8,7 @@ import * as tables from '../../schema/tables/index.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Db } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import { qstashVariables } from '../../shared/qstash/env.ts'
 import { liveSecrets } from '../../shared/redact.ts'
 import { platformKeysText } from '../../shared/secrets/platform-keys.ts'
 import type { PlatformKeys } from '../../shared/secrets/secret-box.ts'
@@ -40,6 +41,13 @@ export type House = {
   mail: SmtpConfig | undefined
   redisUrl: string | undefined
   upstash: { url: string; token: string } | undefined
+  qstash: {
+    url: string
+    token: string | undefined
+    keys: { current: string; next: string } | undefined
+    wakeUrl: string | undefined
+    tickUrl: string | undefined
+  }
   close(): Promise<void>
 }
 
@@ -66,6 +74,11 @@ export function openHouse(part: Part, variables: Variables, clock: Clock = syste
   const upstashUrl = read(edgeEnv.shape.UPSTASH_REDIS_REST_URL, 'UPSTASH_REDIS_REST_URL')
   const upstashToken = read(edgeEnv.shape.UPSTASH_REDIS_REST_TOKEN, 'UPSTASH_REDIS_REST_TOKEN')
 
+  const { QSTASH_URL, QSTASH_TOKEN, QSTASH_CURRENT_SIGNING_KEY, WAKE_URL, TICK_URL } = qstashVariables
+  const [current, next] = ['QSTASH_CURRENT_SIGNING_KEY', 'QSTASH_NEXT_SIGNING_KEY'].map((name) =>
+    read(QSTASH_CURRENT_SIGNING_KEY, name),
+  )
+
   let opened: Promise<Opened> | undefined
   const open = (): Promise<Opened> => {
     if (databaseUrl !== undefined) return Promise.resolve(openPg(databaseUrl, 2))
@@ -85,6 +98,13 @@ export function openHouse(part: Part, variables: Variables, clock: Clock = syste
       part === 'edge' && upstashUrl !== undefined && upstashToken !== undefined
         ? { url: upstashUrl, token: upstashToken }
         : undefined,
+    qstash: {
+      url: read(QSTASH_URL, 'QSTASH_URL') ?? '',
+      token: read(QSTASH_TOKEN, 'QSTASH_TOKEN'),
+      keys: current === undefined || next === undefined ? undefined : { current, next },
+      wakeUrl: read(WAKE_URL, 'WAKE_URL'),
+      tickUrl: read(TICK_URL, 'TICK_URL'),
+    },
     async close() {
       const { close } = (await opened?.catch(() => undefined)) ?? nothing
       await close()
