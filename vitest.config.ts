@@ -7,7 +7,8 @@ const common = { testTimeout: 60_000, hookTimeout: 60_000, pool: 'forks' as cons
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 
 /** `npm test` runs `unit` and `stories`; `npm run test:services` runs `services` with the servers that the
- * machine has, `npm run test:edge` runs `edge` on Deno and workerd, and `npm run test:clients` runs `clients`, those of others. */
+ * machine has, `npm run test:edge` runs `edge` on Deno and workerd, and `npm run test:clients` runs `clients`, those of others,
+ * and `npm run test:deploy` runs `deploy`, with linters of images and manifests. */
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -18,7 +19,13 @@ export default defineConfig({
           ...common,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/stories/**', 'test/services/**', 'test/edge/**', 'test/clients/**'],
+          exclude: [
+            'test/stories/**',
+            'test/services/**',
+            'test/edge/**',
+            'test/clients/**',
+            'test/deploy/lint.test.ts',
+          ],
         },
       },
       {
@@ -42,6 +49,7 @@ export default defineConfig({
         },
       },
       { ssr, test: { ...common, name: 'edge', include: ['test/edge/**/*.test.ts'] } },
+      { ssr, test: { ...common, name: 'deploy', include: ['test/deploy/lint.test.ts'] } },
       { ssr, test: { ...common, name: 'clients', include: ['test/clients/*.test.ts'] } },
     ],
   },

@@ -129,10 +129,11 @@ async function openFunctions(db: Db): Promise<string[]> {
   ])
 }
 
+// Logins of a deployment may be named like the roles; they are its own affair.
 async function strongRoles(db: Db): Promise<string[]> {
   const rows = await rowsOf<{ name: string }>(
     db,
-    sql`select rolname as name from pg_roles r where rolname like 'tributary%' and (rolcanlogin or rolsuper or rolbypassrls
+    sql`select rolname as name from pg_roles r where rolname in ('tributary_api', 'tributary_worker', 'tributary_ledger') and (rolcanlogin or rolsuper or rolbypassrls
         or exists (select from pg_class c where c.relowner = r.oid and c.relkind = 'r'))`,
   )
   return rows.map(({ name }) => `the role ${name} can log in, owns a table or passes by row-level security`)

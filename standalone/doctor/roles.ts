@@ -14,12 +14,13 @@ export const roles: Check = {
     const findings: Finding[] = []
     for (const { name } of await rowsOf<{ name: string }>(
       db,
-      sql`select rolname as name from pg_roles where rolname like 'tributary\\_%' and not rolcanlogin and (rolsuper or rolbypassrls)`,
+      sql`select rolname as name from pg_roles where rolname in ('tributary_api', 'tributary_worker', 'tributary_ledger')
+          and (rolsuper or rolbypassrls or rolcanlogin)`,
     ))
       findings.push(
         fail(
-          `The role ${name} passes by row-level security.`,
-          `As a superuser: alter role ${name} nosuperuser nobypassrls`,
+          `The role ${name} passes by row-level security or can log in.`,
+          `As a superuser: alter role ${name} nosuperuser nobypassrls nologin`,
         ),
       )
     // The embedded database has one user; each transaction puts its power off.

@@ -105,7 +105,7 @@ const faults: [name: string, check: string, state: string, says: RegExp, todo: R
       'roles',
       'fail',
       /tributary_api passes by/,
-      /alter role tributary_api nosuperuser nobypassrls/,
+      /alter role tributary_api nosuperuser nobypassrls nologin/,
       'alter role tributary_api bypassrls',
       'alter role tributary_api nobypassrls',
     ],
