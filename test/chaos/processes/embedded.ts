@@ -50,7 +50,7 @@ export async function proveEmbedded(options: { seed: number; runs: number }): Pr
         try {
           return await work(house)
         } catch (error) {
-          if (tries > 300 || error instanceof AppError) throw error
+          if (tries > 3_000 || (error instanceof AppError && error.retry === 'never')) throw error
           await systemClock.sleep(100)
         }
       }
@@ -71,7 +71,7 @@ export async function proveEmbedded(options: { seed: number; runs: number }): Pr
       const path = rng.pick(pipelinePaths)
       // As a client does: with a key, until it is told.
       const runId = await through((now) =>
-        openTenant(now, tenantId, tokens.get(tenantId) ?? '').start(path, {}, `chaos ${options.seed} ${n}`),
+        openTenant(now, tenantId, tokens.get(tenantId) ?? '').start(path, {}, `chaos-${options.seed}-${n}`),
       )
       asked.push({ tenantId, runId, path })
       open.set(runId, tenantId)
