@@ -42,8 +42,11 @@ export type LakePlace = {
   limits: ProcessLimits
 }
 
-// DuckDB counts only what its buffer manager holds; Node, results and allocator slack came to 0.45 GB above a limit of 1 GB.
-const engineShare = 0.6
+/**
+ * How much of the process's memory DuckDB may use. It counts only what its buffer manager holds; Node, results and
+ * allocator slack came to 0.45 GB above a limit of 1 GB.
+ */
+export const engineShare = 0.6
 
 /**
  * Opens a tenant's lake and makes it when it is not there. DuckDB gets 60 % of the process's memory, spills up to
