@@ -41,6 +41,32 @@ const tables = [
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_lineage (
      run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, target_table VARCHAR NOT NULL, target_column VARCHAR,
      source_table VARCHAR NOT NULL, source_column VARCHAR, relation VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)`,
+  // Each attempt of a step that ended in this process, and the runs as their steps tell them.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_step_logs (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, pipeline_id VARCHAR NOT NULL, trigger VARCHAR NOT NULL,
+     requested_by VARCHAR NOT NULL, ps_type VARCHAR NOT NULL, cycle INTEGER NOT NULL, attempt INTEGER NOT NULL,
+     fence UBIGINT NOT NULL, status VARCHAR NOT NULL, error_code VARCHAR, error_message VARCHAR, outputs JSON,
+     started_at TIMESTAMPTZ NOT NULL, ended_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (run_id, step_key, fence))`,
+  `CREATE VIEW IF NOT EXISTS lake.raw.x_meta_pipeline_runs AS
+     SELECT run_id, any_value(pipeline_id) AS pipeline_id, any_value(trigger) AS trigger,
+       any_value(requested_by) AS requested_by, min(first_at) AS started_at, max(ended_at) AS ended_at,
+       count(*) AS steps, count(*) FILTER (status = 'SUCCEEDED') AS steps_succeeded,
+       count(*) FILTER (status = 'FAILED') AS steps_failed, sum(tries)::BIGINT AS attempts
+     FROM (SELECT *, min(started_at) OVER step AS first_at, count(*) OVER step AS tries FROM lake.raw.x_meta_step_logs
+       WINDOW step AS (PARTITION BY run_id, step_key)
+       QUALIFY row_number() OVER (PARTITION BY run_id, step_key ORDER BY fence DESC) = 1)
+     GROUP BY run_id`,
+  // What a table holds by its owner's word, and why nothing may be deleted from it.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_table_policies (
+     table_name VARCHAR PRIMARY KEY, classification VARCHAR, hold_reason VARCHAR, changed_by VARCHAR NOT NULL,
+     run_id VARCHAR NOT NULL, changed_at TIMESTAMPTZ NOT NULL)`,
+  // What retention deleted, in the transaction that did.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_retention (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, versions_deleted BIGINT NOT NULL,
+     records_forgotten BIGINT NOT NULL, rows_deleted BIGINT NOT NULL, policy JSON NOT NULL, retained_at TIMESTAMPTZ NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_findings (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, finding VARCHAR NOT NULL,
+     count BIGINT NOT NULL, found_at TIMESTAMPTZ NOT NULL)`,
 ]
 
 /** Makes the lake's own tables when they are not there. */

@@ -2,10 +2,12 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bindSql } from '../../shared/config/sql.ts'
-import { AppError, errorData } from '../../shared/errors.ts'
-import type { StepContext } from '../define.ts'
+import { AppError, type ErrorData, errorData } from '../../shared/errors.ts'
+import { redactor } from '../../shared/redact.ts'
+import type { StepContext, StepResult } from '../define.ts'
 import { tenantFiles } from '../files.ts'
 import { type Lake, type LakePlace, openLake } from '../lake/open.ts'
+import { writeStepLog } from '../lake/step-log.ts'
 import { processors } from '../processors/index.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
 import { throttle } from './throttle.ts'
@@ -14,6 +16,7 @@ import { throttle } from './throttle.ts'
 // with its parent. It holds no database connection, no platform key and no environment.
 const byType = new Map(processors.map((processor) => [processor.type, processor]))
 const lakeWaitMs = 45_000
+const logTimeoutMs = 5_000
 const lookAgainMs = 250
 const running = new Map<string, AbortController>()
 let bound: { binding: Binding; lake: Lake } | undefined
@@ -66,6 +69,7 @@ async function openWhenFree(place: LakePlace): Promise<Lake> {
 
 async function run(job: Job): Promise<void> {
   const abort = new AbortController()
+  const startedAt = new Date().toISOString()
   running.set(job.id, abort)
   const progress = throttle(500, (value: Parameters<StepContext['progress']>[0]) =>
     say({ kind: 'progress', jobId: job.id, progress: value }),
@@ -88,6 +92,7 @@ async function run(job: Job): Promise<void> {
       const context = contextOf(job, bound, workDir, abort.signal, progress.push)
       const result = await processor.run(context, settings.data)
       progress.flush()
+      await keepLog(job, startedAt, { result })
       say({ kind: 'done', jobId: job.id, result })
     } finally {
       await rm(workDir, { recursive: true, force: true })
@@ -98,13 +103,47 @@ async function run(job: Job): Promise<void> {
       say({ kind: 'log', jobId: job.id, level: 'error', message: 'The step ended with an unexpected error.' })
     // The full text goes to the operator's standard error, which no tenant reads.
     if (!(error instanceof AppError) || error.code === 'INTERNAL') console.error(error)
-    say({
-      kind: 'failed',
-      jobId: job.id,
-      error: abort.signal.aborted ? errorData(new AppError('CANCELLED', 'The step was stopped.')) : errorData(error),
-    })
+    const told = abort.signal.aborted ? new AppError('CANCELLED', 'The step was stopped.') : error
+    await keepLog(job, startedAt, { error: errorData(told) })
+    say({ kind: 'failed', jobId: job.id, error: errorData(told) })
   } finally {
     running.delete(job.id)
+  }
+}
+
+// In the lake the tenant can join it with its rows. The ledger has it too: a lake that is gone or full costs no step its end.
+async function keepLog(
+  job: Job,
+  startedAt: string,
+  ended: { result: StepResult } | { error: ErrorData },
+): Promise<void> {
+  const secrets = redactor()
+  if (job.secret !== null) secrets.remember(job.secret)
+  try {
+    using connection = await bound?.lake.connect(AbortSignal.timeout(logTimeoutMs))
+    if (!connection) return
+    const isDone = 'result' in ended
+    await writeStepLog(connection, {
+      runId: job.run.id,
+      pipelineId: job.run.pipelineId,
+      trigger: job.run.trigger,
+      actor: job.run.actor,
+      stepKey: job.step.key,
+      psType: job.psType,
+      cycle: job.step.cycle,
+      attempt: job.step.attempt,
+      fence: job.step.fence,
+      status: isDone ? 'SUCCEEDED' : 'FAILED',
+      errorCode: isDone ? null : ended.error.code,
+      errorMessage: isDone ? null : secrets.text(ended.error.message),
+      outputs: isDone ? secrets.data(ended.result.outputs) : null,
+      startedAt,
+      endedAt: new Date().toISOString(),
+    })
+  } catch (error) {
+    // A step may be the one that removes the lake.
+    if (error instanceof AppError && error.code === 'UNAVAILABLE') return
+    say({ kind: 'log', jobId: job.id, level: 'warn', message: 'The end of this step was not written to the lake.' })
   }
 }
 

@@ -6,7 +6,10 @@ import fileDelete from './file/delete.ts'
 import fileExport from './file/export.ts'
 import fileIngest from './file/ingest.ts'
 import gcpBqEtl from './gcp/bq_etl.ts'
+import lakeClassify from './lake/classify.ts'
 import lakeRestore from './lake/restore.ts'
+import lakeRetain from './lake/retain.ts'
+import lakeValidate from './lake/validate.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import pipelineRun from './pipeline/run.ts'
 import qualityCheck from './quality/check.ts'
@@ -28,7 +31,10 @@ export const processors: readonly Processor[] = [
   fileExport,
   fileIngest,
   gcpBqEtl,
+  lakeClassify,
   lakeRestore,
+  lakeRetain,
+  lakeValidate,
   emailNotification,
   pipelineRun,
   qualityCheck,
