@@ -33,10 +33,12 @@ test('each attempt is in the lake as it ended, a repeat once, and joins with wha
   const quiet = { progress: () => undefined, log: () => undefined }
   const run = (job: Job) => pool.run(binding, job, quiet, new AbortController().signal)
   try {
-    await expect(run(job('first', 1, 1n, `SELECT error('canary-secret') AS a`))).rejects.toThrow()
+    await expect(run(job('first', 1, 1n, `SELECT error('canary-secret') AS a`))).rejects.toMatchObject({
+      code: 'SQL_INVALID',
+    })
     await run(job('first', 2, 2n, 'SELECT 1 AS a'))
     await run(job('first', 2, 2n, 'SELECT 1 AS a'))
-    await expect(run(job('second', 1, 3n, 'SELECT * FROM nobody'))).rejects.toThrow()
+    await expect(run(job('second', 1, 3n, 'SELECT * FROM nobody'))).rejects.toMatchObject({ code: 'TABLE_MISSING' })
   } finally {
     await pool.close()
   }
