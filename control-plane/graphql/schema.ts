@@ -1,3 +1,4 @@
+import { assertValidSchema } from 'graphql'
 import { builder } from './builder.ts'
 import '../tenants/graphql.ts'
 import '../plans/graphql.ts'
@@ -20,4 +21,7 @@ import '../credential-tests/graphql.ts'
 import '../audit/graphql.ts'
 
 /** The public API, in the order of its domains. */
-export const schema = builder.toSchema()
+export const schema = builder.toSchema({ sortSchema: false })
+
+// While the program starts, and not while somebody waits for its first answer.
+assertValidSchema(schema)

@@ -1,7 +1,6 @@
 import { neon, neonConfig, NeonDbError } from '@neondatabase/serverless'
 import { DrizzleQueryError, type SQL } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/neon-http'
-import * as tables from '../../schema/tables/index.ts'
 import type { Clock } from '../clock.ts'
 import { isDatabaseAway } from './away.ts'
 import type { Build, Db, Exchange } from './db.ts'
@@ -17,10 +16,10 @@ const answerMs = 6_000
 export function neonExchange(url: string, clock: Pick<Clock, 'sleep'>): Required<Exchange> {
   neonConfig.fetchFunction = (input: string, init: RequestInit) =>
     fetch(input, { ...init, signal: AbortSignal.timeout(answerMs) })
-  const http = drizzle({ client: neon(url), schema: tables })
+  const http = drizzle({ client: neon(url) })
   const ask = async <T>(begin: SQL, build: Build<T>): Promise<T> => {
     // `build` makes one of Drizzle's queries, which is what a batch takes; its types know each kind of them apart.
-    const query = build(http as Db) as unknown as ReturnType<typeof http.execute>
+    const query = build(http as unknown as Db) as unknown as ReturnType<typeof http.execute>
     const [, answer] = await http.batch([http.execute(begin), query])
     return answer as T
   }

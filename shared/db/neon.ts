@@ -1,6 +1,5 @@
 import { neonConfig, Pool, type PoolClient } from '@neondatabase/serverless'
 import { drizzle } from 'drizzle-orm/neon-serverless'
-import * as tables from '../../schema/tables/index.ts'
 import type { Clock } from '../clock.ts'
 import { isDatabaseAway } from './away.ts'
 import { type Db, offerExchange } from './db.ts'
@@ -40,14 +39,14 @@ export function neonDatabase(url: string, { proxy, clock }: NeonOptions): Neon {
     // A connection that breaks ends no isolate: the next query gets a new one, or an error of its own.
     pool.on('error', () => undefined)
     pool.on('connect', (client: PoolClient) => client.on('error', () => undefined))
-    const db: Db = drizzle({ client: pool, schema: tables })
+    // What knows the tables is only what nobody here uses: relational queries. Each of these is made for one request.
+    const db = drizzle({ client: pool }) as unknown as Db
     db.transaction = (work, config) => {
       let hasBegun = false
       // Drizzle would keep a connection for good on which no transaction can begin, so connections are lent here.
       const transact = async (): ReturnType<typeof work> => {
         const client = await pool.connect()
         try {
-          // What knows the tables is only what nobody here uses: relational queries.
           const own = drizzle({ client }) as unknown as Db
           return await own.transaction((tx) => {
             hasBegun = true

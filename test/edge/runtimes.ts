@@ -56,11 +56,18 @@ export async function onDeno(variables: Record<string, string>): Promise<Runtime
 /** What is used of miniflare, which lives with the edge's tools. */
 type Miniflare = { ready: Promise<URL>; dispose(): Promise<void> }
 
+let bundled: Promise<string> | undefined
+
 /** workerd, Cloudflare's own runtime, runs the bundle that a deployment would upload. */
 export async function onWorkerd(variables: Record<string, string>): Promise<Runtime> {
+  return workerd(await (bundled ??= edgeBundle(root)), variables)
+}
+
+/** workerd with one module. */
+export async function workerd(contents: string, variables: Record<string, string>): Promise<Runtime> {
   const { Miniflare } = tools('miniflare') as { Miniflare: new (options: object) => Miniflare }
   const server = new Miniflare({
-    modules: [{ type: 'ESModule', path: 'edge.js', contents: await edgeBundle(root) }],
+    modules: [{ type: 'ESModule', path: 'edge.js', contents }],
     bindings: variables,
     compatibilityDate: '2026-04-01',
     compatibilityFlags: ['enable_request_signal'],

@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module'
 import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'vitest'
 import { graphqlClient } from '../../standalone/client.ts'
 import type { Loose } from '../support/control-plane.ts'
@@ -37,6 +38,14 @@ steps:
 const csv = 'id,amount\n1,10\n2,20\n3,30\n'
 const events =
   'subscription ($runId: ID!, $after: Int) { runEvents(runId: $runId, after: $after) { seq type stepKey } }'
+
+/** The part of `graphql-http` that is used; it lives with the edge's tools. */
+type Audits = {
+  serverAudits(options: { url: string; fetchFn: unknown }): {
+    fn(): Promise<{ name: string; status: 'ok' | 'notice' | 'warn' | 'error' }>
+  }[]
+}
+const audits = createRequire(import.meta.filename)('graphql-http') as Audits
 
 /** The stories of a tenant, told through the public API alone: each must end alike in every kind of house. */
 export function stories(kind: HouseKind): void {
@@ -195,6 +204,28 @@ export function stories(kind: HouseKind): void {
         await expect(graphqlClient(at.url, `${two.token}0`).request('{ viewer { tenantId } }')).rejects.toThrow(
           'UNAUTHENTICATED',
         )
+      }),
+    )
+
+    test(
+      'it answers HTTP as the specification of GraphQL says it must and should',
+      inHouse(async (at) => {
+        const asTenant = (url: string, init: RequestInit = {}): Promise<Response> => {
+          const headers = new Headers(init.headers)
+          headers.set('authorization', `Bearer ${one.token}`)
+          return fetch(url, { ...init, headers })
+        }
+        const results = await Promise.all(
+          audits.serverAudits({ url: `${at.url}/graphql`, fetchFn: asTenant }).map(({ fn }) => fn()),
+        )
+        expect(results.length).toBeGreaterThan(60)
+        const failed = results.filter(({ status }) => status !== 'ok')
+        // A document of one's own is taken by POST only.
+        expect(failed.map(({ name }) => name)).toEqual([
+          'MAY accept application/x-www-form-urlencoded formatted GET requests',
+          'MAY allow URL-encoded JSON string {variables} parameter in GETs when accepting application/graphql-response+json',
+          'MAY allow URL-encoded JSON string {variables} parameter in GETs when accepting application/json',
+        ])
       }),
     )
 
