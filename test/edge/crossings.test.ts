@@ -18,8 +18,8 @@ steps:
 const reads = [
   '{ viewer { tenantId } pipelines { nodes { path yaml } } }',
   '{ runs { nodes { id pipeline { path } steps { key } events(first: 20) { nodes { type stepKey data } } } } }',
-  '{ queues { nodes { name } } users { nodes { email displayName } } }',
-  '{ auditEvents(first: 20) { nodes { actor action target } } }',
+  '{ queues { nodes { name } } users { nodes { email username } } }',
+  '{ auditLog(first: 20) { nodes { actor action target } } }',
 ]
 
 // One isolate or process serves both tenants, with many requests of each on their way at any moment.
@@ -71,7 +71,7 @@ for (const kind of houseKinds.filter(({ name }) => name.endsWith(' driver of Neo
       }
       await Promise.all(Array.from({ length: atOnce }, asking))
       expect(crossings).toEqual([])
-      expect(failures).toEqual([])
+      expect(failures.slice(0, 3)).toEqual([])
       // What is compared is there: most answers name their own tenant.
       expect(own).toBeGreaterThan(requestsEach)
     })
