@@ -23,6 +23,7 @@ import { admission, rateHeaders } from './http/admit.ts'
 import { withEventIds } from './http/event-ids.ts'
 import { inTimeOnly } from './http/in-time.ts'
 import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
+import { receiveFailedWake } from './http/receive-failed-wake.ts'
 import { receiveTick } from './http/receive-tick.ts'
 import { writeJson } from './http/write-json.ts'
 import { answerOf, problemOf } from './rest/answer.ts'
@@ -49,12 +50,14 @@ export type AppOptions = {
   identity?: IdentityOptions
   /** Who may call `/tick` for the housekeeping; nobody by default. */
   ticks?: Sender | undefined
+  /** Who may report to `/wake-failed` the wake-ups that nobody took; nobody by default. */
+  failedWakes?: Sender | undefined
 }
 
 /** What the host lends to one request: `address` is where it comes from, which no header of it can say. */
 export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: string | undefined }
 
-/** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>`, `/tick` and `/healthz`, the same on Workers, Deno and Node. */
+/** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>`, `/tick`, `/wake-failed` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
 /** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were noted as used, providers' keys. */
@@ -94,7 +97,9 @@ export function createApp(options: AppOptions): App {
     const hookId = /^\/v1\/hooks\/([^/]+)$/.exec(pathname)?.[1]
     if (hookId !== undefined && request.method === 'POST') return answerMessage(request, requestId, host, hookId)
     if (pathname === '/tick' && request.method === 'POST' && options.ticks)
-      return answerTick(request, requestId, host, options.ticks)
+      return answerDelivery(request, requestId, host, options.ticks, receiveTick)
+    if (pathname === '/wake-failed' && request.method === 'POST' && options.failedWakes)
+      return answerDelivery(request, requestId, host, options.failedWakes, receiveFailedWake)
     if (pathname.startsWith(`${restPrefix}/`))
       return problemOf(await answerRest(request, requestId, host, url), requestId)
     const isExport = pathname === '/v1/audit.ndjson' && request.method === 'GET'
@@ -244,11 +249,17 @@ export function createApp(options: AppOptions): App {
     }
   }
 
-  async function answerTick(request: Request, requestId: string, host: Host, sender: Sender): Promise<Response> {
+  async function answerDelivery(
+    request: Request,
+    requestId: string,
+    host: Host,
+    sender: Sender,
+    receive: typeof receiveTick,
+  ): Promise<Response> {
     const { context, end } = await open(request, requestId, host)
     try {
       await admit.openTo(context)
-      const response = await receiveTick({ ...context.ports, db: context.lastingDb }, request, sender).catch(
+      const response = await receive({ ...context.ports, db: context.lastingDb }, request, sender).catch(
         async (error: unknown) => {
           if (error instanceof AppError && error.code === 'UNAUTHENTICATED') await admit.take(context, 1)
           throw error

@@ -98,6 +98,7 @@ function build(variables: Variables | undefined): House {
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
     ticks: senderOf(env, env.TICK_URL),
+    failedWakes: senderOf(env, env.WAKE_FAILED_URL),
     ...(redis ? { rateLimit: redisRateLimit(redis, shared.signing), keyCache: redisKeyCache(redis, shared) } : {}),
   })
   return { app, open }

@@ -88,6 +88,7 @@ async function main(args: string[]): Promise<void> {
     allowedOrigins: env.ALLOWED_ORIGINS,
     identity: { accountUrl: env.ACCOUNT_URL },
     ticks: senderOf(env, env.TICK_URL),
+    failedWakes: senderOf(env, env.WAKE_FAILED_URL),
     ...(shared.redis ? { rateLimit: redisRateLimit(shared.redis, ports.signing) } : {}),
   })
   const operators = await serveHealth(health, {

@@ -16,6 +16,8 @@ export const qstashVariables = {
   WAKE_URL: url.optional(),
   /** Where QStash finds the control plane's housekeeping, letter by letter: `https://api.example/tick`. */
   TICK_URL: url.optional(),
+  /** Where QStash tells the control plane of wake-ups that nobody took, letter by letter: `https://api.example/wake-failed`. */
+  WAKE_FAILED_URL: url.optional(),
   /** Must not be set: with it the library of QStash trusts keys that everybody knows. */
   QSTASH_DEV: z
     .enum(['', '0', 'false'], {
@@ -47,14 +49,12 @@ const faults: readonly Fault[] = [
     message: 'required with QSTASH_TOKEN',
   },
   {
-    holds: (env) => [env.QSTASH_URL, env.WAKE_URL, env.TICK_URL].every((one) => one === undefined || isGuarded(one)),
+    holds: (env) => addresses(env).every((one) => one === undefined || isGuarded(one)),
     path: 'QSTASH_URL',
-    message: 'QSTASH_URL, WAKE_URL and TICK_URL begin with https://, except on this machine',
+    message: 'QSTASH_URL, WAKE_URL, TICK_URL and WAKE_FAILED_URL begin with https://, except on this machine',
   },
   {
-    holds: (env) =>
-      !isPublicKey(env) ||
-      [env.QSTASH_URL, env.WAKE_URL, env.TICK_URL].every((one) => one === undefined || isHere(one)),
+    holds: (env) => !isPublicKey(env) || addresses(env).every((one) => one === undefined || isHere(one)),
     path: 'QSTASH_CURRENT_SIGNING_KEY',
     message: 'this is a key of the development server, which everybody knows: it is good for addresses of this machine',
   },
@@ -72,6 +72,13 @@ const publicKeys = [
   'sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs',
   'sig_7RvLjqfZBvP5KEUimQCE1pvpLuou',
   'sig_7W3ZNbfKWk5NWwEs3U4ixuQ7fxwE',
+]
+
+const addresses = (env: QStashVariables): (string | undefined)[] => [
+  env.QSTASH_URL,
+  env.WAKE_URL,
+  env.TICK_URL,
+  env.WAKE_FAILED_URL,
 ]
 
 const isPublicKey = (env: QStashVariables): boolean =>

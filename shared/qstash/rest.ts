@@ -9,6 +9,8 @@ export type QStashMessage = {
   timeout: number
   retries: number
   label: string
+  /** Who is told when the last try has failed. */
+  failureCallback?: string
 }
 
 /** The calls of QStash that the product makes. Each throws the service's words, and is safe to repeat. */
@@ -95,7 +97,16 @@ export function qstashCalls(baseUrl: string, token: string): QStashCalls {
   }
 }
 
-function batched({ url, body, flowControl, deduplicationId, timeout, retries, label }: QStashMessage): object {
+function batched({
+  url,
+  body,
+  flowControl,
+  deduplicationId,
+  timeout,
+  retries,
+  label,
+  failureCallback,
+}: QStashMessage): object {
   return {
     destination: url,
     headers: {
@@ -105,6 +116,7 @@ function batched({ url, body, flowControl, deduplicationId, timeout, retries, la
       'upstash-timeout': `${timeout}s`,
       'upstash-retries': String(retries),
       'upstash-label': label,
+      ...(failureCallback === undefined ? {} : { 'upstash-failure-callback': failureCallback }),
       ...(flowControl
         ? {
             'upstash-flow-control-key': flowControl.key,

@@ -19,11 +19,23 @@ const retries = 2
  * and survived, and later ones are tried again. In a message there are the names of a queue and its tenant, nothing else.
  * Listeners hear the wake-ups of this process; those that QStash delivers are another's to tell.
  *
- * Where connections belong to requests, so does a waker. Must not be called inside a transaction.
+ * With `failedUrl` QStash tells that address of each wake-up that it gave up. Where connections belong to requests, so does a waker. Must not be called inside a transaction.
  */
 export function qstashWaker(
   qstash: QStash,
-  { url, clock, log, signal }: { url: string; clock: Clock; log: Log; signal?: AbortSignal },
+  {
+    url,
+    failedUrl,
+    clock,
+    log,
+    signal,
+  }: {
+    url: string
+    failedUrl?: string | undefined
+    clock: Clock
+    log: Log
+    signal?: AbortSignal
+  },
 ): Waker {
   const local = inProcessWaker()
   const waiting = new Map<string, QStashMessage>()
@@ -56,7 +68,7 @@ export function qstashWaker(
     async wake(target, { unheld = false } = {}) {
       await local.wake(target)
       if (waiting.size >= messagesMax) return
-      waiting.set(`${flowKey(target)} ${unheld}`, messageFor(url, target, unheld))
+      waiting.set(`${flowKey(target)} ${unheld}`, messageFor({ url, failedUrl }, target, unheld))
       await (sending ??= drain().finally(() => (sending = undefined)))
     },
     listen: local.listen,
@@ -78,19 +90,28 @@ export function qstashWaker(
 
 /** Makes wakers of an environment that has QStash; undefined otherwise. */
 export function qstashWakers(
-  env: { QSTASH_URL: string; QSTASH_TOKEN?: string | undefined; WAKE_URL?: string | undefined },
+  env: {
+    QSTASH_URL: string
+    QSTASH_TOKEN?: string | undefined
+    WAKE_URL?: string | undefined
+    WAKE_FAILED_URL?: string | undefined
+  },
   ports: { clock: Clock; log: Log },
 ): (() => Waker) | undefined {
-  const { QSTASH_URL, QSTASH_TOKEN, WAKE_URL: url } = env
+  const { QSTASH_URL, QSTASH_TOKEN, WAKE_URL: url, WAKE_FAILED_URL: failedUrl } = env
   if (QSTASH_TOKEN === undefined || url === undefined) return undefined
   const qstash = openQStash({ QSTASH_URL, QSTASH_TOKEN })
-  return () => qstashWaker(qstash, { ...ports, url })
+  return () => qstashWaker(qstash, { ...ports, url, failedUrl })
 }
 
 /** What QStash counts wake-ups of a queue by. */
 export const flowKey = ({ tenantId, queue }: WakeTarget): string => `q.${queue}.t.${tenantId}`
 
-function messageFor(url: string, { tenantId, queue }: WakeTarget, unheld: boolean): QStashMessage {
+function messageFor(
+  { url, failedUrl }: { url: string; failedUrl: string | undefined },
+  { tenantId, queue }: WakeTarget,
+  unheld: boolean,
+): QStashMessage {
   const body: WakeMessage = { v: 1, tenantId, queue }
   const key = flowKey({ tenantId, queue })
   return {
@@ -102,5 +123,6 @@ function messageFor(url: string, { tenantId, queue }: WakeTarget, unheld: boolea
     timeout: timeoutSeconds,
     retries,
     label: `tenant.${tenantId}`,
+    ...(failedUrl === undefined ? {} : { failureCallback: failedUrl }),
   }
 }

@@ -10,6 +10,8 @@ import { type QStashSim, startQStashSim } from '../support/qstash-sim.ts'
 
 const url = 'https://api.example/tick'
 const wakeUrl = 'https://workers.example/wake'
+const failedUrl = 'https://api.example/wake-failed'
+const logged: [string, object | undefined][] = []
 let plane: ControlPlane
 let sim: QStashSim
 let app: App
@@ -18,11 +20,17 @@ beforeAll(async () => {
   plane = await controlPlane()
   sim = await startQStashSim()
   const qstash = openQStash({ QSTASH_URL: sim.url, QSTASH_TOKEN: sim.token })
-  const waker = qstashWaker(qstash, { url: wakeUrl, clock: systemClock, log: plane.ports.log })
-  app = plane.appWith({ ticks: { keys: [sim.keys.current, sim.keys.next], url } }, { waker })
+  const waker = qstashWaker(qstash, { url: wakeUrl, failedUrl, clock: systemClock, log: plane.ports.log })
+  const keys = [sim.keys.current, sim.keys.next] as const
+  const warn = (event: string, fields?: object): void => void logged.push([event, fields])
+  app = plane.appWith(
+    { ticks: { keys, url }, failedWakes: { keys, url: failedUrl } },
+    { waker, log: { ...plane.ports.log, warn } },
+  )
   server = await serveHttp(app, { host: '127.0.0.1', port: 0, log: plane.ports.log })
   // Where a proxy would bring them. Nobody is at the workers' address.
-  sim.route = (to) => (to === url ? `${server.url}/tick` : 'http://127.0.0.1:1/wake')
+  sim.route = (to) =>
+    to === wakeUrl ? 'http://127.0.0.1:1/wake' : to.replace(new URL(url).origin, new URL(server.url).origin)
 })
 afterAll(async () => {
   await server.stop()
@@ -65,6 +73,36 @@ test('the schedule at QStash has the housekeeping done, which wakes whoever was 
   expect(sim.delivered.filter(({ url: to }) => to === wakeUrl).map(({ body }) => body)).toContain(
     `{"v":1,"tenantId":"${id}","queue":"export"}`,
   )
+})
+
+test('a wake-up that nobody took is reported and logged by its queue, once, with nothing the other side said', async () => {
+  const { id } = await waiting()
+  expect((await tick(await sim.sign(url, '{"v":1}'))).status).toBe(200)
+  await sim.settled()
+  const told = logged.filter(([event, fields]) => event === 'wake.undelivered' && JSON.stringify(fields).includes(id))
+  expect(told).toEqual([
+    [
+      'wake.undelivered',
+      { tenantId: id, queue: 'export', status: 0, retried: 2, dlqId: expect.stringMatching(/^dlq_/) },
+    ],
+  ])
+})
+
+test('a report is taken from QStash alone, and only of a wake-up', async () => {
+  const report = (body: string, signature: string): Promise<Response> =>
+    app.fetch(new Request(failedUrl, { method: 'POST', body, headers: { 'upstash-signature': signature } }))
+  const body = JSON.stringify({ status: 503, sourceBody: btoa('{"v":1,"tenantId":"acme","queue":"export"}') })
+  const good = await sim.sign(failedUrl, body)
+  const before = logged.length
+  expect((await report(body, await sim.sign(url, body))).status).toBe(401)
+  expect((await report(`${body} `, good)).status).toBe(401)
+  expect((await report(body, good)).status).toBe(204)
+  expect((await report(body, good)).status).toBe(401)
+  const other = JSON.stringify({ status: 503, sourceBody: btoa('{"v":1}') })
+  expect((await report(other, await sim.sign(failedUrl, other))).status).toBe(400)
+  expect(logged.slice(before).filter(([event]) => event === 'wake.undelivered')).toEqual([
+    ['wake.undelivered', { tenantId: 'acme', queue: 'export', status: 503, retried: undefined, dlqId: undefined }],
+  ])
 })
 
 test('nobody else has it done: unsigned, replayed, made for another address or by another key', async () => {

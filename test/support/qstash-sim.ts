@@ -227,7 +227,15 @@ export async function startQStashSim(options: { seed?: number; retryMs?: number 
     for (let retried = 0; !closing.signal.aborted; retried++) {
       const { status, text, isFinal } = await attempt(message, retried)
       const isGood = status >= 200 && status < 300
-      const report = { status, body: Buffer.from(text).toString('base64'), retried, maxRetries: message.retries }
+      const report = {
+        status,
+        body: Buffer.from(text).toString('base64'),
+        retried,
+        maxRetries: message.retries,
+        url: message.url,
+        method: message.method,
+        sourceBody: Buffer.from(message.body).toString('base64'),
+      }
       if (message.callback !== undefined) tell(message.callback, { ...report, sourceMessageId: message.messageId })
       if (isGood) return
       if (isFinal || retried >= message.retries) {
