@@ -15,8 +15,8 @@ export type Stage = {
   outcomes: ReadonlyMap<string, Outcome>
   leaseMs: number
   now(): number
-  /** Who has a step by what was called, whether or not the answer came through: its fence, and until when. */
-  held: Map<string, { fence: bigint; until: number }>
+  /** Who has a step by what was called, whether or not the answer came through: its fence, until when, and whether another one lost it. */
+  held: Map<string, { fence: bigint; until: number; isTakenOver: boolean }>
   /** What the ledger did that it must not, in words. */
   broken: string[]
 }
@@ -51,7 +51,7 @@ async function claim(stage: Stage, id: string): Promise<ledger.Claim[]> {
     const before = stage.held.get(nameOf(one))
     if (before && stage.now() < before.until)
       stage.broken.push(`step ${nameOf(one)} was handed out while its lease ran`)
-    stage.held.set(nameOf(one), { fence: one.fence, until: stage.now() + leaseMs })
+    stage.held.set(nameOf(one), { fence: one.fence, until: stage.now() + leaseMs, isTakenOver: before !== undefined })
   }
   return claims
 }
@@ -59,7 +59,8 @@ async function claim(stage: Stage, id: string): Promise<ledger.Claim[]> {
 async function heartbeat(stage: Stage, claim: ledger.Claim): Promise<ledger.Order> {
   const order = await ledger.heartbeat(stage.db, claim, stage.leaseMs)
   if (order !== 'stale') mustHold(stage, claim, 'a heartbeat')
-  if (order === 'ok') stage.held.set(nameOf(claim), { fence: claim.fence, until: stage.now() + stage.leaseMs })
+  const held = stage.held.get(nameOf(claim))
+  if (order === 'ok' && held) held.until = stage.now() + stage.leaseMs
   return order
 }
 
@@ -82,7 +83,10 @@ const nameOf = (claim: ledger.Claim): string => stepName(claim.runId, claim.step
 
 function* work(stage: Stage, claim: ledger.Claim): Generator<Wish, void, unknown> {
   const { db, random, leaseMs } = stage
-  let left = random.chance(0.1) ? leaseMs * 2 : random.whole(5, 200)
+  // Who has what another one lost is still at it when the other comes back.
+  const isTakenOver = stage.held.get(nameOf(claim))?.isTakenOver ?? false
+  const lasts = isTakenOver ? random.whole(leaseMs / 2, 2 * leaseMs) : random.whole(5, 200)
+  let left = random.chance(0.1) ? leaseMs * 2 : lasts
   for (let order: ledger.Order = 'ok'; left > 0; left -= leaseMs / 3) {
     yield { sleepMs: Math.min(left, leaseMs / 3) }
     try {
@@ -91,29 +95,29 @@ function* work(stage: Stage, claim: ledger.Claim): Generator<Wish, void, unknown
       mustBeOurs(error)
     }
     if (order === 'stale') return
-    if (order === 'cancel') return void (yield port('cancel', () => end(stage, claim, ledger.cancelStep(db, claim))))
+    if (order === 'cancel') return void (yield last('cancel', () => end(stage, claim, ledger.cancelStep(db, claim))))
     if (order === 'release')
-      return void (yield port('release', () => end(stage, claim, ledger.releaseStep(db, claim, 'stop'))))
+      return void (yield last('release', () => end(stage, claim, ledger.releaseStep(db, claim, 'stop'))))
   }
   // A child of a fanned out step has no outcome of its own: it succeeds.
   const outcome = stage.outcomes.get(stepName(claim.runId, claim.stepKey)) ?? 'succeed'
-  if (outcome === 'fail') yield port('fail', () => end(stage, claim, ledger.failStep(db, claim, failure('never'))))
+  if (outcome === 'fail') yield last('fail', () => end(stage, claim, ledger.failStep(db, claim, failure('never'))))
   else if (outcome === 'fail_once' && claim.attempt === 1)
-    yield port('fail', () => end(stage, claim, ledger.failStep(db, claim, failure('later'))))
+    yield last('fail', () => end(stage, claim, ledger.failStep(db, claim, failure('later'))))
   else if (typeof outcome === 'object' && 'items' in outcome) {
     const items = Array.from({ length: outcome.items }, (_, index) => index)
-    yield port('expand', () => end(stage, claim, ledger.expandStep(db, claim, items)))
+    yield last('expand', () => end(stage, claim, ledger.expandStep(db, claim, items)))
   } else if (typeof outcome === 'object') {
     // Each try starts a run of its own.
     const run = { ...outcome.child, runId: newId('run') }
-    yield port('child', () =>
+    yield last('child', () =>
       end(
         stage,
         claim,
         withTenant(db, { tenantId: claim.tenantId, side: 'worker' }, (tx) => ledger.startChild(tx, claim, run)),
       ),
     )
-  } else yield port('complete', () => end(stage, claim, ledger.completeStep(db, claim, { rows: 1 }, [])))
+  } else yield last('complete', () => end(stage, claim, ledger.completeStep(db, claim, { rows: 1 }, [])))
 }
 
 /** The housekeeping of one process. */
@@ -153,6 +157,8 @@ function* insist(name: string, call: () => Promise<unknown>): Generator<Wish, vo
 }
 
 const port = (name: string, call: () => Promise<unknown>): Wish => ({ port: name, call })
+// The word that ends a step: late, it meets the one who has the step by now.
+const last = (name: string, call: () => Promise<unknown>): Wish => ({ port: name, call, isLate: true })
 
 // Anything but a fault of the simulation is one of the ledger.
 function mustBeOurs(error: unknown): void {

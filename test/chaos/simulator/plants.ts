@@ -18,7 +18,7 @@ export const plants: readonly Plant[] = [
     name: 'a claim writes down what was ready a moment ago',
     in: 'claim_steps',
     from: `and x.queue = t.queue and x.state = 'ready'), 'infinity')`,
-    to: `and x.queue = t.queue and x.state = 'ready' and x.ready_at < app.simulated_now() - interval '1 s'), 'infinity')`,
+    to: `and x.queue = t.queue and x.state = 'ready' and x.ready_at < clock_timestamp() - interval '1 s'), 'infinity')`,
   },
   {
     name: 'a run ends before its last step',
@@ -41,7 +41,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a lease is taken back although it runs',
     in: 'reap',
-    from: 'lease_until < app.simulated_now()',
+    from: 'lease_until < clock_timestamp()',
     to: 'true',
   },
   {

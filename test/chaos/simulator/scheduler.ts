@@ -1,7 +1,7 @@
 import type { Random } from './random.ts'
 
-/** What an actor asks for: time to pass, or a call of a port. */
-export type Wish = { sleepMs: number } | { port: string; call: () => Promise<unknown> }
+/** What an actor asks for: time to pass, or a call of a port; `isLate` when it is one that likes to come late. */
+export type Wish = { sleepMs: number } | { port: string; call: () => Promise<unknown>; isLate?: boolean }
 /** An actor: it yields wishes and gets the answers of its calls. */
 export type Actor = Generator<Wish, void, unknown>
 
@@ -13,9 +13,11 @@ export type Faults = {
   lostAfter: number
   /** The caller dies before or after the call; another one of its kind takes its place later. */
   crash: number
-  /** The caller stands still for `pauseMs` before the call. */
+  /** The caller stands still before the call, for so long: at least, at most. */
   pause: number
-  pauseMs: number
+  /** The same for a call that likes to come late. */
+  pauseIfLate: number
+  pauseMs: readonly [number, number]
 }
 
 /** A call of a port did not come through. */
@@ -42,7 +44,7 @@ export async function schedule(
     startAt: number
     calmAt: number
     endAt: number
-    setTime(ms: number): Promise<void>
+    setTime(ms: number): void
     isDone(): Promise<boolean>
     /** Looked at after every call that was made. */
     check(): Promise<void>
@@ -80,9 +82,9 @@ export async function schedule(
     calls++
     if (isCalm && calls % 20 === 0 && (await options.isDone())) return { calls }
     const hits = (probability: number): boolean => !isCalm && random.chance(probability)
-    if (hits(faults.pause)) {
+    if (hits(wish.isLate ? faults.pauseIfLate : faults.pause)) {
       one.held = wish
-      one.wakeAt = now + faults.pauseMs
+      one.wakeAt = now + random.whole(...faults.pauseMs)
       continue
     }
     const dies = hits(faults.crash)
@@ -92,7 +94,7 @@ export async function schedule(
     }
     if (hits(faults.lostBefore)) one.answer = { error: new PortError(`${wish.port} was not reached`) }
     else {
-      await options.setTime(now)
+      options.setTime(now)
       const value = await wish.call()
       await options.check()
       one.answer = hits(faults.lostAfter) ? { error: new PortError(`no answer of ${wish.port}`) } : { value }

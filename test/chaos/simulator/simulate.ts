@@ -2,15 +2,21 @@ import { sql } from 'drizzle-orm'
 import { rowsOf } from '../../../shared/db/db.ts'
 import { makeTenant } from '../../support/database.ts'
 import { housekeeper, operator, type Stage, worker } from './actors.ts'
-import type { SimDatabase } from './database.ts'
+import { type SimDatabase, simulationStart } from './database.ts'
 import { brokenAtRest, brokenNow, brokenOutcomes } from './invariants.ts'
 import { random } from './random.ts'
 import { type Faults, schedule } from './scheduler.ts'
 import { type Outcome, type WantedRun, workload } from './workload.ts'
 
 const leaseMs = 1_000
-const startAt = Date.UTC(2026, 0, 1)
-const faults: Faults = { lostBefore: 0.03, lostAfter: 0.03, crash: 0.03, pause: 0.08, pauseMs: 2.5 * leaseMs }
+const startAt = simulationStart
+const usual = {
+  lostBefore: 0.03,
+  lostAfter: 0.03,
+  crash: 0.03,
+  pause: 0.08,
+  pauseMs: [1.05 * leaseMs, 3 * leaseMs],
+} satisfies Partial<Faults>
 
 /** What one seed did: how much, and what was broken, in words. */
 export type Simulated = { seed: number; runs: number; calls: number; broken: string[] }
@@ -21,7 +27,7 @@ export type Simulated = { seed: number; runs: number; calls: number; broken: str
  */
 export async function simulate(sim: SimDatabase, seed: number): Promise<Simulated> {
   const rng = random(seed)
-  await sim.setTime(startAt)
+  sim.setTime(startAt)
   await sim.db.execute(sql`select setseed(${(seed % 1000) / 1000})`)
   const outcomes = new Map<string, Outcome>()
   const wanted: { tenantId: string; run: WantedRun }[] = []
@@ -59,13 +65,13 @@ export async function simulate(sim: SimDatabase, seed: number): Promise<Simulate
       ],
       {
         random: rng,
-        faults,
+        faults: { ...usual, pauseIfLate: rng.pick([0.1, 0.4]) },
         startAt,
         calmAt: startAt + 4_000,
         endAt: startAt + 600_000,
-        async setTime(ms) {
+        setTime(ms) {
           now = ms
-          await sim.setTime(ms)
+          sim.setTime(ms)
         },
         isDone: () => isAtRest(sim, wanted.length),
         async check() {

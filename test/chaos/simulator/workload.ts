@@ -19,16 +19,30 @@ export const stepName = (runId: string, stepKey: string): string => `${runId}/${
 export function workload(random: Random, tenant: { pipelineId: string }): Workload {
   const outcomes = new Map<string, Outcome>()
   const runs: WantedRun[] = []
+  // Not the same mixture each time: what takes many cancels, or many groups, is rare where everything is as likely.
+  const habits = {
+    cancel: random.pick([0.05, 0.2, 0.6]),
+    group: random.pick([0.2, 0.5, 1]),
+    fail: random.pick([0.1, 0.5]),
+  }
   for (let i = random.whole(2, 3); i > 0; i--)
     runs.push({
-      run: newRun(random, tenant.pipelineId, outcomes, 0),
+      run: newRun(random, tenant.pipelineId, outcomes, 0, habits),
       startAfterMs: random.whole(0, 2_000),
-      isCancelled: random.chance(0.15),
+      isCancelled: random.chance(habits.cancel),
     })
   return { runs, outcomes }
 }
 
-function newRun(random: Random, pipelineId: string, outcomes: Map<string, Outcome>, depth: number): NewRun {
+type Habits = { cancel: number; group: number; fail: number }
+
+function newRun(
+  random: Random,
+  pipelineId: string,
+  outcomes: Map<string, Outcome>,
+  depth: number,
+  habits: Habits,
+): NewRun {
   const runId = newId('run')
   const steps: PlannedStep[] = []
   const count = random.whole(1, depth === 0 ? 4 : 2)
@@ -37,7 +51,7 @@ function newRun(random: Random, pipelineId: string, outcomes: Map<string, Outcom
     const needs = steps.filter(() => random.chance(0.45)).map((step) => step.key)
     const dice = random.next()
     const trigger = needs.length === 0 || dice < 0.7 ? 'on_success' : dice < 0.85 ? 'on_failure' : 'always'
-    const outcome = outcomeOf(random, pipelineId, outcomes, depth)
+    const outcome = outcomeOf(random, pipelineId, outcomes, depth, habits)
     outcomes.set(stepName(runId, key), outcome)
     steps.push({
       key,
@@ -67,7 +81,7 @@ function newRun(random: Random, pipelineId: string, outcomes: Map<string, Outcom
     requestedBy: 'key:simulation',
     requestId: null,
     priority: random.whole(-1, 1),
-    concurrency: depth === 0 && random.chance(0.5) ? groupOf(random) : null,
+    concurrency: depth === 0 && random.chance(habits.group) ? groupOf(random) : null,
     steps,
   }
 }
@@ -78,11 +92,16 @@ const groupOf = (random: Random): Concurrency => ({
   onConflict: random.chance(0.8) ? 'queue' : 'cancel_running',
 })
 
-function outcomeOf(random: Random, pipelineId: string, outcomes: Map<string, Outcome>, depth: number): Outcome {
+function outcomeOf(
+  random: Random,
+  pipelineId: string,
+  outcomes: Map<string, Outcome>,
+  depth: number,
+  habits: Habits,
+): Outcome {
+  if (random.chance(habits.fail)) return random.pick(['fail', 'fail_once'])
   const dice = random.next()
-  if (dice < 0.65) return 'succeed'
-  if (dice < 0.75) return 'fail'
-  if (dice < 0.83) return 'fail_once'
-  if (dice < 0.92) return { items: random.whole(0, 3) }
-  return depth === 0 ? { child: newRun(random, pipelineId, outcomes, 1) } : 'succeed'
+  if (dice < 0.8) return 'succeed'
+  if (dice < 0.9) return { items: random.whole(0, 3) }
+  return depth === 0 ? { child: newRun(random, pipelineId, outcomes, 1, habits) } : 'succeed'
 }
