@@ -6,8 +6,8 @@ import { simulate } from './simulate.ts'
 
 /** Work for one thread: some seeds, or the seeds until one finds a planted fault. */
 export const task = z.union([
-  z.object({ from: z.number(), seeds: z.number() }),
-  z.object({ plant: z.number(), from: z.number(), seeds: z.number() }),
+  z.strictObject({ from: z.number(), seeds: z.number() }),
+  z.strictObject({ plant: z.number(), from: z.number(), seeds: z.number() }),
 ])
 /** A task. */
 export type Task = z.output<typeof task>
