@@ -14,11 +14,12 @@ import { isObject, type JsonSchema } from '../shared/config/json-schema.ts'
 import type { Processor } from '../workers/define.ts'
 import { publishedDocuments, typedOperations } from './client-types.ts'
 import { releaseFaults, releasedPath, releasedSchema } from './contract.ts'
+import { errorsPage } from './errors-page.ts'
 import { rolesPage } from './roles-page.ts'
 
 /**
  * What is generated and checked in, by path from the root: the processors as data for the edge, the editor's schema of
- * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, the page of who may do what, and the
+ * pipeline files, the pipelines of `configs/` (the edge has no file system), the SDL, the pages of errors and of who may do what, and the
  * published operations by their hash, and with their types, and the routes below `/api`. The same sources give the same
  * bytes. `onTypes` gets the types of the operations before what uses them is loaded.
  */
@@ -32,6 +33,7 @@ export async function generate(
     ['schema/catalog.json', json(catalog)],
     ['schema/pipeline.schema.json', json(editorSchema(catalog))],
     ['schema/templates.json', json(await templates(root))],
+    ['docs/errors.md', errorsPage()],
   ])
   if (existsSync(join(root, 'control-plane/graphql/schema.ts'))) {
     const { schema } = await load<{ schema: GraphQLSchema }>(root, 'control-plane/graphql/schema.ts')
