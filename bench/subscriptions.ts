@@ -7,7 +7,6 @@ import { createApp } from '../control-plane/app.ts'
 import { apiKey } from '../schema/tables/index.ts'
 import { systemClock } from '../shared/clock.ts'
 import { type Db, withTenant } from '../shared/db/db.ts'
-import { newId } from '../shared/ids.ts'
 import type { Ports } from '../shared/ports.ts'
 import { type Claim, claimSteps, reportStep, startRun } from '../shared/runs/ledger.ts'
 import { makeApiKey } from '../shared/secrets/api-key.ts'
@@ -22,6 +21,7 @@ import { hostedDatabase, runScript, startProcess } from '../test/support/self-ho
 import { openPg } from '../workers/db/pg.ts'
 import { openSignals } from '../workers/db/signals.ts'
 import { result } from './result.ts'
+import { plannedRun, plannedStep } from '../test/support/runs.ts'
 
 // How late an event reaches those who watch, and whether any misses one: many subscribers over HTTP, each on one of 50
 // runs, while some of them break off and come back all the time. The control plane is a process of its own on PostgreSQL
@@ -201,34 +201,8 @@ async function startRuns(db: Db): Promise<Watched[]> {
     const { id, token, secretHash } = await makeApiKey()
     await withTenant(db, { tenantId, side: 'api' }, async (tx) => {
       await tx.insert(apiKey).values({ tenantId, id, name: 'x', secretHash, scopes: ['runs:read'], createdBy: 'bench' })
-      await startRun(tx, {
-        runId: newId('run'),
-        pipelineId,
-        pipelineVersion: 1,
-        trigger: 'manual',
-        idempotencyKey: null,
-        inputHash: null,
-        parameters: {},
-        timeoutMs: null,
-        requestedBy: 'key:bench',
-        requestId: null,
-        steps: [
-          {
-            key: 'only',
-            position: 0,
-            ps_type: 'bench.any',
-            queue: 'ingest',
-            trigger: 'on_success',
-            needs: [],
-            max_attempts: 1,
-            backoff_ms: 1,
-            backoff_cap_ms: 1,
-            timeout_ms: 3_600_000,
-            allow_failure: false,
-            settings: {},
-          },
-        ],
-      })
+      const step = plannedStep('only', { timeout_ms: 3_600_000 })
+      await startRun(tx, plannedRun(pipelineId, [step]))
     })
     tokens.set(tenantId, token)
   }

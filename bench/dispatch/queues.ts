@@ -9,6 +9,7 @@ import { makeTenant } from '../../test/support/database.ts'
 import { openPg } from '../../workers/db/pg.ts'
 import { openSignals } from '../../workers/db/signals.ts'
 import { processLog } from '../../workers/process-log.ts'
+import { plannedRun, plannedStep } from '../../test/support/runs.ts'
 
 /** The queues that are measured. */
 export const queueNames = ['ledger', 'pg-boss', 'graphile-worker'] as const
@@ -135,34 +136,19 @@ export function ledger(db: Db, waker: ReturnType<typeof openSignals>['waker'], c
   }
 }
 
-function chain(pipelineId: string, steps: number): NewRun {
-  return {
-    runId: newId('run'),
+const chain = (pipelineId: string, length: number): NewRun =>
+  plannedRun(
     pipelineId,
-    pipelineVersion: 1,
-    trigger: 'manual',
-    idempotencyKey: null,
-    inputHash: null,
-    parameters: {},
-    timeoutMs: 3_600_000,
-    requestedBy: 'key:bench',
-    requestId: null,
-    steps: Array.from({ length: steps }, (_, position) => ({
-      key: `step_${position}`,
-      position,
-      ps_type: 'sql.transform',
-      queue: 'transform' as const,
-      trigger: 'on_success' as const,
-      needs: position === 0 ? [] : [`step_${position - 1}`],
-      max_attempts: 3,
-      backoff_ms: 1_000,
-      backoff_cap_ms: 60_000,
-      timeout_ms: 60_000,
-      allow_failure: false,
-      settings: {},
-    })),
-  }
-}
+    Array.from({ length }, (_, position) =>
+      plannedStep(`step_${position}`, {
+        position,
+        queue: 'transform',
+        needs: position === 0 ? [] : [`step_${position - 1}`],
+        max_attempts: 3,
+      }),
+    ),
+    { timeoutMs: 3_600_000 },
+  )
 
 /** pg-boss by fetch and complete for a backlog, by its own NOTIFY for single jobs. */
 export function boss(options: object): Queue {

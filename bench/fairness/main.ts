@@ -16,6 +16,7 @@ import { processLog } from '../../workers/process-log.ts'
 import { now } from '../dispatch/crew.ts'
 import { quantile } from '../dispatch/quantile.ts'
 import { result } from '../result.ts'
+import { plannedRun, plannedStep } from '../../test/support/runs.ts'
 
 const help = `Proves on PostgreSQL that a tenant with a long backlog holds up no other, and that weights share the workers' time.
 
@@ -225,32 +226,13 @@ async function fill(db: Db, tenant: Tenant, wanted: { pipelines: number; steps: 
 
 async function start(db: Db, { tenantId, pipelineId }: Tenant, keys: readonly string[]): Promise<string> {
   const answer = await withTenant(db, { tenantId, side: 'api' }, (tx) =>
-    startRun(tx, {
-      runId: newId('run'),
-      pipelineId,
-      pipelineVersion: 1,
-      trigger: 'manual',
-      idempotencyKey: null,
-      inputHash: null,
-      parameters: {},
-      timeoutMs: null,
-      requestedBy: 'key:bench',
-      requestId: null,
-      steps: keys.map((key, position) => ({
-        key,
-        position,
-        ps_type: 'sql.transform',
-        queue: 'transform' as const,
-        trigger: 'on_success' as const,
-        needs: [],
-        max_attempts: 1,
-        backoff_ms: 1_000,
-        backoff_cap_ms: 60_000,
-        timeout_ms: 60_000,
-        allow_failure: false,
-        settings: {},
-      })),
-    }),
+    startRun(
+      tx,
+      plannedRun(
+        pipelineId,
+        keys.map((key, position) => plannedStep(key, { position, queue: 'transform' })),
+      ),
+    ),
   )
   if (!('runId' in answer)) throw new Error(`refused: ${answer.refused}`)
   return answer.runId

@@ -8,6 +8,7 @@ import { newId } from '../../shared/ids.ts'
 import * as ledger from '../../shared/runs/ledger.ts'
 import type { PlannedStep } from '../../shared/runs/plan.ts'
 import { expireLeases, makeTenant, passed } from '../support/database.ts'
+import { plannedRun, plannedStep } from '../support/runs.ts'
 
 type Step = {
   key: string
@@ -22,41 +23,26 @@ type Step = {
 type Tenant = Awaited<ReturnType<typeof makeTenant>>
 
 const planned = (steps: Step[]): PlannedStep[] =>
-  steps.map((step, position) => ({
-    key: step.key,
-    position,
-    ps_type: 'test.any',
-    queue: step.queue ?? 'ingest',
-    trigger: step.trigger ?? 'on_success',
-    needs: step.needs ?? [],
-    max_attempts: step.maxAttempts ?? 1,
-    backoff_ms: 1,
-    backoff_cap_ms: 1,
-    timeout_ms: step.timeoutMs ?? 60_000,
-    allow_failure: step.allowFailure ?? false,
-    settings: {},
-    ...(step.forEach === undefined ? {} : { for_each: step.forEach }),
-  }))
+  steps.map((step, position) =>
+    plannedStep(step.key, {
+      position,
+      queue: step.queue ?? 'ingest',
+      trigger: step.trigger ?? 'on_success',
+      needs: step.needs ?? [],
+      max_attempts: step.maxAttempts ?? 1,
+      timeout_ms: step.timeoutMs ?? 60_000,
+      allow_failure: step.allowFailure ?? false,
+      ...(step.forEach === undefined ? {} : { for_each: step.forEach }),
+    }),
+  )
 
 const failure = (retry: 'never' | 'later' = 'never') =>
   errorData(new AppError('SOURCE_FAILED', 'The source broke.', { retry }))
 
 /** The ledger's guarantees; every engine that the product runs on must keep them. `db` is a migrated database. */
 export function ledgerCases(engine: string, open: () => Db): void {
-  const newRun = (t: Tenant, steps: Step[], more: Partial<ledger.NewRun>): ledger.NewRun => ({
-    runId: newId('run'),
-    pipelineId: t.pipelineId,
-    pipelineVersion: 1,
-    trigger: 'manual',
-    idempotencyKey: null,
-    inputHash: null,
-    parameters: {},
-    timeoutMs: null,
-    requestedBy: 'key:test',
-    requestId: null,
-    steps: planned(steps),
-    ...more,
-  })
+  const newRun = (t: Tenant, steps: Step[], more: Partial<ledger.NewRun>): ledger.NewRun =>
+    plannedRun(t.pipelineId, planned(steps), more)
   const start = (t: Tenant, steps: Step[], more: Partial<ledger.NewRun> = {}) =>
     withTenant(open(), { tenantId: t.tenantId, side: 'api' }, (tx) => ledger.startRun(tx, newRun(t, steps, more)))
   const started = async (t: Tenant, steps: Step[], more: Partial<ledger.NewRun> = {}): Promise<string> => {

@@ -2,9 +2,9 @@ import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { queueTypes } from '../../schema/states.ts'
 import { rowsOf, withTenant } from '../../shared/db/db.ts'
-import { newId } from '../../shared/ids.ts'
 import * as ledger from '../../shared/runs/ledger.ts'
 import { makeTenant, memoryDatabase } from '../support/database.ts'
+import { plannedRun, plannedStep } from '../support/runs.ts'
 
 let database: Awaited<ReturnType<typeof memoryDatabase>>
 beforeAll(async () => {
@@ -44,37 +44,8 @@ const cases: [string, string, Record<string, unknown>, Record<string, unknown>][
 
 test.for(cases)('the entry of %s says how much it moved, and not what', async ([, type, outputs, moved]) => {
   const { tenantId, pipelineId } = await makeTenant(database.db)
-  const step = {
-    key: 'a',
-    position: 0,
-    ps_type: type,
-    queue: 'export' as const,
-    trigger: 'on_success' as const,
-    needs: [],
-    max_attempts: 1,
-    backoff_ms: 1,
-    backoff_cap_ms: 1,
-    timeout_ms: 60_000,
-    allow_failure: false,
-    settings: {},
-  }
-  const asked = {
-    idempotencyKey: null,
-    inputHash: null,
-    parameters: {},
-    timeoutMs: null,
-    requestId: null,
-    steps: [step],
-  }
   await withTenant(database.db, { tenantId, side: 'api' }, (tx) =>
-    ledger.startRun(tx, {
-      runId: newId('run'),
-      pipelineId,
-      pipelineVersion: 1,
-      trigger: 'manual',
-      requestedBy: 'x',
-      ...asked,
-    }),
+    ledger.startRun(tx, plannedRun(pipelineId, [plannedStep('a', { ps_type: type, queue: 'export' })])),
   )
   const ask = { worker: 'w', queues: queueTypes, limit: 1, leaseMs: 30_000, tenants: [tenantId] }
   const [claim] = await ledger.claimSteps(database.db, ask)

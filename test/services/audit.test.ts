@@ -11,7 +11,6 @@ import { audit } from '../../shared/audit.ts'
 import { verifyAudit } from '../../shared/audit-verify.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { withTenant } from '../../shared/db/db.ts'
-import { newId } from '../../shared/ids.ts'
 import * as ledger from '../../shared/runs/ledger.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { signingKeys } from '../../shared/secrets/signing-keys.ts'
@@ -20,6 +19,7 @@ import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { cutAudits } from '../../workers/keep-audit.ts'
 import { agedEntry, expireLeases, makeTenant } from '../support/database.ts'
 import { startPostgres } from '../support/postgres.ts'
+import { plannedRun, plannedStep } from '../support/runs.ts'
 
 const postgres = await startPostgres()
 const left = 'skipped' in postgres ? postgres.skipped : undefined
@@ -110,32 +110,23 @@ describe.skipIf(left !== undefined)(
     test('runs that start, end, fail, are cancelled and reaped at once leave one good chain per tenant', async () => {
       const limits = { maxRunningTotal: 100, maxQueuedRuns: 1000 }
       const tenants = await Promise.all([makeTenant(opened.db, limits), makeTenant(opened.db, limits)])
-      const steps = ['a', 'b'].map((key, position) => ({
-        key,
-        position,
-        ps_type: 'test.any',
-        queue: queueTypes[position] ?? 'ingest',
-        trigger: 'on_success' as const,
-        needs: position ? ['a'] : [],
-        max_attempts: 2,
-        backoff_ms: 1,
-        backoff_cap_ms: 1,
-        timeout_ms: 60_000,
-        allow_failure: false,
-        settings: {},
-      }))
+      const steps = ['a', 'b'].map((key, position) =>
+        plannedStep(key, {
+          position,
+          queue: queueTypes[position] ?? 'ingest',
+          needs: position ? ['a'] : [],
+          max_attempts: 2,
+        }),
+      )
       const start = async (turn: number): Promise<void> => {
         const tenant = tenants[turn % 2]
         if (!tenant) return
         const { tenantId, pipelineId } = tenant
-        const runId = newId('run')
-        const asked = { idempotencyKey: null, inputHash: null, parameters: {}, timeoutMs: null, requestId: null, steps }
-        await withTenant(opened.db, { tenantId, side: 'api' }, (tx) =>
-          ledger.startRun(tx, { runId, pipelineId, pipelineVersion: 1, trigger: 'manual', requestedBy: 'x', ...asked }),
-        )
+        const run = plannedRun(pipelineId, steps)
+        await withTenant(opened.db, { tenantId, side: 'api' }, (tx) => ledger.startRun(tx, run))
         if (turn % 5 === 0)
           await withTenant(opened.db, { tenantId, side: 'api' }, (tx) =>
-            ledger.cancelRun(tx, { runId, reason: 'x', actor: 'x', requestId: null }),
+            ledger.cancelRun(tx, { runId: run.runId, reason: 'x', actor: 'x', requestId: null }),
           )
       }
       const tenantIds = tenants.map(({ tenantId }) => tenantId)

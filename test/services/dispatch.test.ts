@@ -2,13 +2,13 @@ import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { queueTypes } from '../../schema/states.ts'
 import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
-import { newId } from '../../shared/ids.ts'
 import { type Claim, claimSteps, completeStep, startRun } from '../../shared/runs/ledger.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { brokenAtRest, brokenNow } from '../chaos/simulator/invariants.ts'
 import { makeTenant } from '../support/database.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
+import { plannedRun, plannedStep } from '../support/runs.ts'
 
 const postgres = await startPostgres()
 
@@ -32,33 +32,10 @@ describe.skipIf(left !== undefined)(
 
     type Tenant = Awaited<ReturnType<typeof makeTenant>>
     const start = async ({ tenantId, pipelineId }: Tenant, steps: number): Promise<void> => {
-      const run = {
-        runId: newId('run'),
-        pipelineId,
-        pipelineVersion: 1,
-        trigger: 'manual',
-        idempotencyKey: null,
-        inputHash: null,
-        parameters: {},
-        timeoutMs: null,
-        requestedBy: 'key:test',
-        requestId: null,
-        steps: Array.from({ length: steps }, (_, position) => ({
-          key: `s${position}`,
-          position,
-          ps_type: 'test.any',
-          queue: 'transform' as const,
-          trigger: 'on_success' as const,
-          needs: [],
-          max_attempts: 1,
-          backoff_ms: 1,
-          backoff_cap_ms: 1,
-          timeout_ms: 60_000,
-          allow_failure: false,
-          settings: {},
-        })),
-      }
-      await withTenant(db, { tenantId, side: 'api' }, (tx) => startRun(tx, run))
+      const planned = Array.from({ length: steps }, (_, position) =>
+        plannedStep(`s${position}`, { position, queue: 'transform' }),
+      )
+      await withTenant(db, { tenantId, side: 'api' }, (tx) => startRun(tx, plannedRun(pipelineId, planned)))
     }
     const claim = (tenants: Tenant[], worker = 'w1', limit = 1): Promise<Claim[]> =>
       claimSteps(db, {

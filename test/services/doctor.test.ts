@@ -6,7 +6,6 @@ import { Redis as Client } from 'ioredis'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { withTenant } from '../../shared/db/db.ts'
-import { newId } from '../../shared/ids.ts'
 import { startRun } from '../../shared/runs/ledger.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { systemClock } from '../../shared/clock.ts'
@@ -21,6 +20,7 @@ import { freePort, startPostgres } from '../support/postgres.ts'
 import { type RedisBridge, startRedisBridge } from '../support/redis-bridge.ts'
 import { startRedis } from '../support/redis.ts'
 import { type HostedDatabase, hostedDatabase } from '../support/self-host.ts'
+import { plannedRun, plannedStep } from '../support/runs.ts'
 
 const [postgres, server] = [await startPostgres(), await startRedis()]
 const left = 'skipped' in postgres ? `, left out: ${postgres.skipped}` : ''
@@ -159,35 +159,7 @@ describe.skipIf(left !== '')(`the doctor on a server${left}`, () => {
   test('a step that has been waiting for long is found', async () => {
     const { db, close } = openPg(database.owner, 2)
     const { tenantId, pipelineId } = await makeTenant(db)
-    const step = {
-      key: 'one',
-      position: 0,
-      ps_type: 'sql.transform',
-      queue: 'transform',
-      trigger: 'on_success',
-      needs: [],
-      max_attempts: 1,
-      backoff_ms: 1,
-      backoff_cap_ms: 1,
-      timeout_ms: 60_000,
-      allow_failure: false,
-      settings: {},
-    } as const
-    await withTenant(db, { tenantId, side: 'api' }, (tx) =>
-      startRun(tx, {
-        runId: newId('run'),
-        pipelineId,
-        pipelineVersion: 1,
-        trigger: 'manual',
-        idempotencyKey: null,
-        inputHash: null,
-        parameters: {},
-        timeoutMs: null,
-        requestedBy: 'key:test',
-        requestId: null,
-        steps: [{ ...step, needs: [] }],
-      }),
-    )
+    await withTenant(db, { tenantId, side: 'api' }, (tx) => startRun(tx, plannedRun(pipelineId, [plannedStep('one')])))
     await close()
     const before = await found({ DATABASE_URL: database.run })
     await done(
@@ -197,7 +169,7 @@ describe.skipIf(left !== '')(`the doctor on a server${left}`, () => {
     )
     expect(of(before, 'work')).toMatchObject([{ state: 'warn' }])
     expect(of(await found({ DATABASE_URL: database.run }), 'work')).toContainEqual(
-      fault(/transform queues has been waiting for 11 minutes/, /Start more workers/),
+      fault(/ingest queues has been waiting for 11 minutes/, /Start more workers/),
     )
   })
 })

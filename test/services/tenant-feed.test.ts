@@ -3,31 +3,16 @@ import { apiKey } from '../../schema/tables/index.ts'
 import { type Tx, withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
 import { cancelRun, startRun } from '../../shared/runs/ledger.ts'
-import type { PlannedStep } from '../../shared/runs/plan.ts'
 import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { type ControlPlane, controlPlane, until } from '../support/control-plane.ts'
 import { makeTenant } from '../support/database.ts'
 import { ownedDatabase, startPostgres } from '../support/postgres.ts'
+import { plannedRun, plannedStep } from '../support/runs.ts'
 
 const postgres = await startPostgres()
 const left = 'skipped' in postgres ? postgres.skipped : undefined
-
-const step: PlannedStep = {
-  key: 'only',
-  position: 0,
-  ps_type: 'test.any',
-  queue: 'ingest',
-  trigger: 'on_success',
-  needs: [],
-  max_attempts: 1,
-  backoff_ms: 1,
-  backoff_cap_ms: 1,
-  timeout_ms: 60_000,
-  allow_failure: false,
-  settings: {},
-}
 
 // The embedded database does one transaction after the other; here they truly overlap.
 describe.skipIf(left !== undefined)(
@@ -56,11 +41,7 @@ describe.skipIf(left !== undefined)(
       )
       const inTenant = (work: (tx: Tx) => Promise<unknown>) => withTenant(db, { tenantId, side: 'api' }, work)
       const start = (runId: string): Promise<unknown> =>
-        inTenant((tx) => {
-          const run = { pipelineId, pipelineVersion: 1, trigger: 'manual', idempotencyKey: null, inputHash: null }
-          const more = { parameters: {}, timeoutMs: null, requestedBy: 'key:test', requestId: null, steps: [step] }
-          return startRun(tx, { runId, ...run, ...more })
-        })
+        inTenant((tx) => startRun(tx, plannedRun(pipelineId, [plannedStep('only')], { runId })))
 
       const app = plane.appWith({}, { db })
       const query = 'subscription { tenantEvents(after: "now") { runId event { seq type } } }'

@@ -2,6 +2,7 @@ import { newId } from '../../../shared/ids.ts'
 import type { Concurrency, NewRun } from '../../../shared/runs/ledger.ts'
 import type { PlannedStep } from '../../../shared/runs/plan.ts'
 import type { Random } from './random.ts'
+import { plannedRun, plannedStep } from '../../support/runs.ts'
 
 /** What a step does when a worker has it: the same each time, so that the end of a run can be known. */
 export type Outcome = 'succeed' | 'fail' | 'fail_once' | { items: number } | { child: NewRun }
@@ -53,37 +54,28 @@ function newRun(
     const trigger = needs.length === 0 || dice < 0.7 ? 'on_success' : dice < 0.85 ? 'on_failure' : 'always'
     const outcome = outcomeOf(random, pipelineId, outcomes, depth, habits)
     outcomes.set(stepName(runId, key), outcome)
-    steps.push({
-      key,
-      position,
-      ps_type: 'test.any',
-      queue: random.pick(['ingest', 'transform', 'export', 'delivery']),
-      trigger,
-      needs,
-      max_attempts: 2,
-      backoff_ms: 50,
-      backoff_cap_ms: 200,
-      timeout_ms: 600_000,
-      allow_failure: random.chance(0.15),
-      settings: {},
-      ...(typeof outcome === 'object' && 'items' in outcome ? { for_each: '{items}' } : {}),
-    })
+    steps.push(
+      plannedStep(key, {
+        position,
+        queue: random.pick(['ingest', 'transform', 'export', 'delivery']),
+        trigger,
+        needs,
+        max_attempts: 2,
+        backoff_ms: 50,
+        backoff_cap_ms: 200,
+        timeout_ms: 600_000,
+        allow_failure: random.chance(0.15),
+        ...(typeof outcome === 'object' && 'items' in outcome ? { for_each: '{items}' } : {}),
+      }),
+    )
   }
-  return {
+  const once = depth === 0 ? { idempotencyKey: `once ${runId}`, inputHash: 'same' } : {}
+  return plannedRun(pipelineId, steps, {
     runId,
-    pipelineId,
-    pipelineVersion: 1,
-    trigger: 'manual',
-    idempotencyKey: depth === 0 ? `once ${runId}` : null,
-    inputHash: depth === 0 ? 'same' : null,
-    parameters: {},
-    timeoutMs: null,
-    requestedBy: 'key:simulation',
-    requestId: null,
+    ...once,
     priority: random.whole(-1, 1),
     concurrency: depth === 0 && random.chance(habits.group) ? groupOf(random) : null,
-    steps,
-  }
+  })
 }
 
 const groupOf = (random: Random): Concurrency => ({

@@ -2,11 +2,10 @@ import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type QueueType, queueTypes } from '../../../schema/states.ts'
 import { withLedger, withTenant } from '../../../shared/db/db.ts'
-import { newId } from '../../../shared/ids.ts'
 import { inTurn, keepHomes, takeHomes } from '../../../shared/runs/homes.ts'
 import { startRun } from '../../../shared/runs/ledger.ts'
-import type { PlannedStep } from '../../../shared/runs/plan.ts'
 import { makeTenant, memoryDatabase } from '../../support/database.ts'
+import { plannedRun, plannedStep } from '../../support/runs.ts'
 
 let database: Awaited<ReturnType<typeof memoryDatabase>>
 let tenants: string[]
@@ -18,34 +17,8 @@ afterAll(() => database.close())
 
 async function ready(): Promise<string> {
   const { tenantId, pipelineId } = await makeTenant(database.db)
-  const step: PlannedStep = {
-    key: 'only',
-    position: 0,
-    ps_type: 'sql.transform',
-    queue: 'transform',
-    trigger: 'on_success',
-    needs: [],
-    max_attempts: 1,
-    backoff_ms: 1,
-    backoff_cap_ms: 1,
-    timeout_ms: 60_000,
-    allow_failure: false,
-    settings: {},
-  }
   await withTenant(database.db, { tenantId, side: 'api' }, (tx) =>
-    startRun(tx, {
-      runId: newId('run'),
-      pipelineId,
-      pipelineVersion: 1,
-      trigger: 'manual',
-      idempotencyKey: null,
-      inputHash: null,
-      parameters: {},
-      timeoutMs: null,
-      requestedBy: 'test',
-      requestId: null,
-      steps: [step],
-    }),
+    startRun(tx, plannedRun(pipelineId, [plannedStep('only', { queue: 'transform' })])),
   )
   return tenantId
 }
