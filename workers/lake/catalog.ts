@@ -3,6 +3,7 @@ import type { Column } from '../define.ts'
 import type { Connection } from './connection.ts'
 import { envelope, isEnvelopeName, literal, quoted, versionsOf } from './names.ts'
 import { refreshViews } from './meta.ts'
+import { upsert } from './upsert.ts'
 
 /** A table of the lake: `columns` are those of the business, in order. A view is a query over other tables. */
 export type Table = {
@@ -78,10 +79,8 @@ export async function register(
   businessKey: readonly string[],
   keySource: Table['keySource'] = 'given',
 ): Promise<void> {
-  const keys = businessKey.length > 0 ? `[${businessKey.map(literal).join(', ')}]` : 'NULL'
-  await connection.run(
-    `INSERT OR REPLACE INTO lake.raw.x_meta_tables (table_name, kind, business_key, created_at, key_source)
-     VALUES ($1, $2, ${keys}, now(), ${businessKey.length > 0 ? literal(keySource) : 'NULL'})`,
-    [name, kind],
-  )
+  const keys = businessKey.length > 0 ? `[${businessKey.map(literal).join(', ')}]` : 'NULL::VARCHAR[]'
+  const source = businessKey.length > 0 ? literal(keySource) : 'NULL::VARCHAR'
+  const row = { table_name: '$1', kind: '$2', business_key: keys, created_at: 'now()', key_source: source }
+  await upsert(connection, 'x_meta_tables', ['table_name'], row, [name, kind])
 }

@@ -1,6 +1,8 @@
 import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api'
 import { abortedError, throwIfAborted } from '../aborted.ts'
+import type { Attachment, LakeKind } from './attach.ts'
 import { lakeError } from './error.ts'
+import { takeTurn } from './turn.ts'
 
 /** A value that can be bound. */
 export type Bindable = string | number | bigint | boolean | null
@@ -10,6 +12,8 @@ export type Row = Record<string, string | number | boolean | null | object | und
 
 /** A connection to the lake. One statement at a time; temporary tables live and die with it. */
 export type Connection = Disposable & {
+  /** What it is a connection to. */
+  kind: LakeKind
   /** Runs one or more statements and gives the number of rows that the last one changed. */
   run(sql: string, values?: readonly Bindable[]): Promise<number>
   /** Runs a query whose result is small, and gives its rows. */
@@ -18,6 +22,11 @@ export type Connection = Disposable & {
   chunks(sql: string, values?: readonly Bindable[]): AsyncIterable<DuckDBValue[][]>
   /** Throws what is wrong with a statement, without running it: the engine's own error, unmapped. */
   prepare(sql: string): Promise<{ statementType: number; columns: { name: string; type: string }[] }>
+  /**
+   * Begins a transaction that writes. Those of a `ducklake` run one after another, whatever they write and wherever their
+   * processes are: it would find out at their ends only that two do not go together.
+   */
+  begin(): Promise<void>
   /** Takes back what the open transaction did; does nothing when there is none any more. */
   rollback(): Promise<void>
   /** Commits what `work` does, or rolls it back when it throws. */
@@ -27,7 +36,12 @@ export type Connection = Disposable & {
 }
 
 /** Wraps an engine connection: errors come as AppErrors, and the signal interrupts it within about 30 ms. */
-export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, closed: () => void): Connection {
+export function wrapConnection(
+  inner: DuckDBConnection,
+  { kind, turn }: Pick<Attachment, 'kind' | 'turn'>,
+  signal: AbortSignal,
+  closed: () => void,
+): Connection {
   let again: NodeJS.Timeout | undefined
   // An interrupt that comes before the statement has begun is lost, hence more than one.
   const interrupt = (): void => {
@@ -50,6 +64,7 @@ export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, clo
   }
 
   const connection: Connection = {
+    kind,
     run: (sql, values) =>
       guarded(async () => (await (values ? inner.run(sql, [...values]) : inner.run(sql))).rowsChanged),
     rows: (sql, values) =>
@@ -77,12 +92,16 @@ export function wrapConnection(inner: DuckDBConnection, signal: AbortSignal, clo
         statement.destroySync()
       }
     },
+    async begin() {
+      await connection.run('BEGIN')
+      if (turn !== undefined) await takeTurn(connection, turn, signal)
+    },
     async rollback() {
       // A failed or interrupted transaction is gone already in some cases.
       await inner.run('ROLLBACK').catch(() => {})
     },
     async transaction(work) {
-      await connection.run('BEGIN')
+      await connection.begin()
       try {
         const result = await work()
         await connection.run('COMMIT')

@@ -1,6 +1,7 @@
 import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
 import type { Attempt } from './receipt.ts'
+import { upsert } from './upsert.ts'
 
 /** A file that was fetched: where it was, what it was there, and what it is here. `modifiedAt` in seconds, as the server says. */
 export type FetchedFile = { path: string; remotePath: string; bytes: number; modifiedAt: number; sha256: string }
@@ -16,10 +17,16 @@ export async function noteDownload(
 ): Promise<void> {
   await connection.transaction(async () => {
     await receiptsOf(connection, attempt)
-    await connection.run(
-      `INSERT OR REPLACE INTO lake.raw.x_meta_download_receipts VALUES ($1, $2, $3, $4::UBIGINT, $5, now())`,
-      [attempt.runId, attempt.stepKey, attempt.cycle, String(attempt.fence), JSON.stringify(files)],
-    )
+    const row = {
+      run_id: '$1',
+      step_key: '$2',
+      cycle: '$3::INTEGER',
+      fence: '$4::UBIGINT',
+      files: '$5',
+      completed_at: 'now()',
+    }
+    const values = [attempt.runId, attempt.stepKey, attempt.cycle, String(attempt.fence), JSON.stringify(files)]
+    await upsert(connection, 'x_meta_download_receipts', ['run_id', 'step_key', 'cycle'], row, values)
   })
 }
 

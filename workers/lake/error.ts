@@ -19,7 +19,7 @@ export function resourceError(error: unknown): AppError | undefined {
   if (/INTERRUPT/i.test(text)) return new AppError('CANCELLED', 'The work was cancelled.', { cause: error })
   // Only tables of ours have primary keys: two writers at once alone give the same one.
   if (
-    /TransactionContext Error.*[Cc]onflict|[Cc]onflict on (update|tuple)|write-write conflict|Duplicate key .* violates primary key|Failed to commit: PRIMARY KEY/.test(
+    /TransactionContext Error[^]*[Cc]onflict|[Cc]onflict on (update|tuple)|write-write conflict|Duplicate key .* violates primary key|Failed to commit: PRIMARY KEY/.test(
       text,
     )
   )

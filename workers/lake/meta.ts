@@ -71,11 +71,14 @@ const tables = [
 
 /** Makes the lake's own tables when they are not there. */
 export async function ensureMeta(connection: Connection): Promise<void> {
-  for (const sql of tables) await connection.run(sql)
+  for (const sql of tables) await connection.run(connection.kind === 'ducklake' ? withoutKeys(sql) : sql)
   await widenEnvelopes(connection)
   // A process that died after a first load has left its table out.
   await refreshChangeLog(connection)
 }
+
+// A DuckLake has no keys: its writers take turns, and `upsert` keeps rows apart.
+const withoutKeys = (sql: string): string => sql.replace(/,? PRIMARY KEY( \([^)]*\))?/g, '')
 
 // A table that an earlier release made lacks the columns that the envelope got since.
 async function widenEnvelopes(connection: Connection): Promise<void> {
@@ -121,7 +124,7 @@ async function replaceChangeLog(connection: Connection): Promise<void> {
   )
   const parts = versioned.map((row) => changesOf(String(row['table_name'])))
   const body = parts.length > 0 ? parts.join(' UNION ALL ') : `SELECT * FROM (${emptyLog}) WHERE false`
-  await connection.run(`CREATE OR REPLACE VIEW lake.raw.x_meta_change_log AS ${body}`)
+  await connection.transaction(() => connection.run(`CREATE OR REPLACE VIEW lake.raw.x_meta_change_log AS ${body}`))
 }
 
 const emptyLog = `SELECT ''::VARCHAR AS table_name, ''::VARCHAR AS org_id, ''::VARCHAR AS composite_key, 0 AS old_version,

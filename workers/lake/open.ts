@@ -1,16 +1,16 @@
 import { mkdir, realpath, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
 import { AppError } from '../../shared/errors.ts'
 import { throwIfAborted } from '../aborted.ts'
 import type { ProcessLimits } from '../define.ts'
+import { attachmentOf, type Store } from './attach.ts'
 import { type Connection, wrapConnection } from './connection.ts'
 import { lakeError } from './error.ts'
 import { ensureMeta } from './meta.ts'
 import { literal } from './names.ts'
 
 /**
- * A tenant's tables: one DuckDB file, attached `AS lake`.
+ * A tenant's tables, attached `AS lake`: one DuckDB file, or a DuckLake.
  *
  * - `lake.raw.<t>` keeps every version of every row of a versioned table, `lake.raw.<t>_current` those that are current
  *   and not deleted, with all columns.
@@ -33,8 +33,7 @@ export type Lake = {
 }
 
 /** Where a lake and the files it may touch stand. All folders belong to one tenant. */
-export type LakePlace = {
-  file: string
+export type LakePlace = Store & {
   /** The tenant's folder. */
   filesRoot: string
   /** Scratch space of the tenant's process; DuckDB spills into `spill` below it. */
@@ -56,8 +55,8 @@ export const engineShare = 0.6
  */
 export async function openLake(place: LakePlace): Promise<Lake> {
   const spill = `${place.workRoot}/spill`
+  const attachment = await attachmentOf(place)
   await Promise.all([
-    mkdir(dirname(place.file), { recursive: true, mode: 0o700 }),
     mkdir(place.filesRoot, { recursive: true, mode: 0o700 }),
     mkdir(spill, { recursive: true, mode: 0o700 }),
   ])
@@ -79,26 +78,40 @@ export async function openLake(place: LakePlace): Promise<Lake> {
       `SET temp_directory = ${literal(spill)}`,
       `SET max_temp_directory_size = '${Math.max(1, Math.floor(place.limits.diskBytes / 2 ** 20))}MiB'`,
       `SET TimeZone = 'UTC'`,
-      `ATTACH ${literal(place.file)} AS lake`,
-      `SET allowed_directories = [${literal(`${files}/`)}, ${literal(`${work}/`)}]`,
+      ...attachment.open,
+      `SET allowed_directories = [${[`${files}/`, `${work}/`, ...attachment.folders].map(literal).join(', ')}]`,
       `SET enable_external_access = false`,
       `SET lock_configuration = true`,
     ]
     for (const setting of settings) await first.run(setting)
-    await ensureMeta(wrapConnection(first, new AbortController().signal, () => {}))
+    await ensureMeta(wrapConnection(first, attachment, new AbortController().signal, () => {}))
     first.closeSync()
   } catch (error) {
     instance.closeSync()
-    throw openError(error)
+    throw openError(error, place)
   }
 
   let closed = false
   async function connect(signal: AbortSignal): Promise<Connection> {
     throwIfAborted(signal)
     if (closed) throw new AppError('UNAVAILABLE', "The tenant's tables are being closed.")
-    const connection = wrapConnection(await instance.connect(), signal, () => open.delete(connection))
+    const connection = wrapConnection(await instance.connect(), attachment, signal, () => open.delete(connection))
     open.add(connection)
     return connection
+  }
+
+  async function leave(finish: (last: Connection) => Promise<void>): Promise<void> {
+    if (closed) return
+    closed = true
+    for (const connection of open) connection.close()
+    const last = await instance.connect()
+    try {
+      await finish(wrapConnection(last, attachment, new AbortController().signal, () => {}))
+      await last.run('DETACH lake')
+    } finally {
+      last.closeSync()
+      instance.closeSync()
+    }
   }
 
   const lake: Lake = {
@@ -108,33 +121,36 @@ export async function openLake(place: LakePlace): Promise<Lake> {
       await connection.run(`SET search_path = 'lake.main,lake.raw'`)
       return connection
     },
-    async close() {
-      if (closed) return
-      closed = true
-      for (const connection of open) connection.close()
-      const last = await instance.connect()
-      try {
-        await last.run('CHECKPOINT lake')
-        await last.run('DETACH lake')
-      } finally {
-        last.closeSync()
-        instance.closeSync()
-      }
-    },
+    close: () => leave(attachment.leave),
     async drop() {
-      await lake.close()
-      for (const path of [place.file, `${place.file}.wal`, spill]) await rm(path, { recursive: true, force: true })
+      await leave(attachment.empty)
+      await attachment.remove()
+      await rm(spill, { recursive: true, force: true })
     },
   }
   return lake
 }
 
-function openError(error: unknown): AppError {
-  const text = error instanceof Error ? error.message : ''
+function openError(error: unknown, { ducklake, key }: Store): AppError {
+  if (error instanceof AppError) return error
+  const { text, cause } = withoutSecrets(error, [ducklake?.catalog, ducklake?.s3?.secret, key])
+  if (/encrypted/i.test(text))
+    return new AppError('CONFLICT', "The tenant's tables are encrypted, and are opened without their key or its engine.", {
+      retry: 'never',
+      hint: 'Set LAKE_EXTENSIONS, so that DuckDB finds its extension httpfs.',
+      cause,
+    })
   if (/Could not set lock|already (open|attached)/i.test(text))
     return new AppError('CONFLICT', "The tenant's tables are in use by another process.", {
       retry: 'later',
-      cause: error,
+      cause,
     })
-  return lakeError(error)
+  return lakeError(cause)
+}
+
+// The engine repeats in full what it could not connect to.
+function withoutSecrets(error: unknown, secrets: (string | undefined)[]): { text: string; cause: Error } {
+  let text = error instanceof Error ? error.message : String(error)
+  for (const secret of secrets) if (secret) text = text.replaceAll(secret, '<secret>')
+  return { text, cause: new Error(text) }
 }

@@ -1,5 +1,6 @@
 import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
+import { upsert } from './upsert.ts'
 
 /** What the owner of a table says about it. `holdReason`: why nothing may be deleted from it, or null. */
 export type Policy = { classification: string | null; holdReason: string | null }
@@ -27,13 +28,16 @@ export async function writePolicy(
     classification: said.classification === undefined ? before.classification : said.classification,
     holdReason: said.holdReason === undefined ? before.holdReason : said.holdReason,
   }
-  await connection.run(`INSERT OR REPLACE INTO lake.raw.x_meta_table_policies VALUES ($1, $2, $3, $4, $5, now())`, [
-    table,
-    policy.classification,
-    policy.holdReason,
-    by.actor,
-    by.runId,
-  ])
+  const row = {
+    table_name: '$1',
+    classification: '$2::VARCHAR',
+    hold_reason: '$3::VARCHAR',
+    changed_by: '$4',
+    run_id: '$5',
+    changed_at: 'now()',
+  }
+  const values = [table, policy.classification, policy.holdReason, by.actor, by.runId]
+  await connection.transaction(() => upsert(connection, 'x_meta_table_policies', ['table_name'], row, values))
   return policy
 }
 

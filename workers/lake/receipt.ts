@@ -3,6 +3,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
 import { planHash, type Plan } from './plan.ts'
 import type { SchemaChange } from './schema-change.ts'
+import { upsert } from './upsert.ts'
 
 /**
  * Which attempt of which step loads. `fence` grows with every claim; a new `cycle` is meant to do the work anew.
@@ -119,7 +120,7 @@ export async function loadOnce(
 async function begin(connection: Connection, table: string): Promise<void> {
   const until = performance.now() + patienceMs
   for (;;) {
-    await connection.run('BEGIN')
+    await connection.begin()
     try {
       const taken = await connection.run(
         `UPDATE lake.raw.x_meta_table_heads SET load_number = load_number + 1,
@@ -129,9 +130,8 @@ async function begin(connection: Connection, table: string): Promise<void> {
       if (taken > 0) return
       // The first load of a table: its row is made by itself, so that two of them meet here and not at their end.
       await connection.run('ROLLBACK')
-      await connection.run(`INSERT INTO lake.raw.x_meta_table_heads VALUES ($1, 0, 'epoch') ON CONFLICT DO NOTHING`, [
-        table,
-      ])
+      const row = { table_name: '$1', load_number: '0', loaded_at: `'epoch'::TIMESTAMPTZ` }
+      await connection.transaction(() => upsert(connection, 'x_meta_table_heads', ['table_name'], row, [table], 'keep'))
     } catch (error) {
       await connection.rollback()
       const isTaken = error instanceof AppError && error.code === 'CONFLICT'

@@ -77,16 +77,14 @@ async function apply(connection: Connection, relation: string, change: SchemaCha
       await alter(`RENAME COLUMN ${column} TO ${quoted(change.to)}`)
       return change
     case 'widen':
-      await alter(`ALTER COLUMN ${column} TYPE ${change.to}`)
+      await retype(connection, relation, column, change.to, `${column}::${change.to}`)
       return change
     case 'narrow': {
       const text = textFor(column, change.from, change.to)
       const keeps = fits(change.to, text)
       const lost = await count(connection, relation, `${column} IS NOT NULL AND NOT coalesce(${keeps}, false)`)
-      await alter(
-        `ALTER COLUMN ${column} TYPE ${change.to}
-         USING CASE WHEN coalesce(${keeps}, false) THEN TRY_CAST(${text} AS ${change.to}) END`,
-      )
+      const value = `CASE WHEN coalesce(${keeps}, false) THEN TRY_CAST(${text} AS ${change.to}) END`
+      await retype(connection, relation, column, change.to, value)
       return { ...change, lost }
     }
     case 'drop': {
@@ -95,6 +93,21 @@ async function apply(connection: Connection, relation: string, change: SchemaCha
       return { ...change, lost }
     }
   }
+}
+
+// A DuckLake widens numbers only, and by no expression: there the table is written anew.
+async function retype(
+  connection: Connection,
+  relation: string,
+  column: string,
+  type: string,
+  value: string,
+): Promise<void> {
+  await connection.run(
+    connection.kind === 'ducklake'
+      ? `CREATE OR REPLACE TABLE ${relation} AS SELECT * REPLACE (${value} AS ${column}) FROM ${relation}`
+      : `ALTER TABLE ${relation} ALTER COLUMN ${column} TYPE ${type} USING ${value}`,
+  )
 }
 
 async function count(connection: Connection, relation: string, where: string): Promise<number> {

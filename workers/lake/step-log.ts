@@ -1,4 +1,5 @@
 import type { Connection } from './connection.ts'
+import { upsert } from './upsert.ts'
 
 /** One attempt of a step, as it ended. `endedAt` minus `startedAt` is its time in the tenant's process; both ISO 8601. */
 export type StepLog = {
@@ -21,9 +22,28 @@ export type StepLog = {
 
 /** Writes how an attempt ended into `x_meta_step_logs`; said twice it stands there once. */
 export async function writeStepLog(connection: Connection, log: StepLog): Promise<void> {
-  await connection.run(
-    `INSERT OR IGNORE INTO lake.raw.x_meta_step_logs
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::UBIGINT, $10, $11, $12, $13, $14::TIMESTAMPTZ, $15::TIMESTAMPTZ)`,
+  // It only adds rows, so it waits for nobody's turn.
+  await upsert(
+    connection,
+    'x_meta_step_logs',
+    ['run_id', 'step_key', 'fence'],
+    {
+      run_id: '$1',
+      step_key: '$2',
+      pipeline_id: '$3',
+      trigger: '$4',
+      requested_by: '$5',
+      ps_type: '$6',
+      cycle: '$7::INTEGER',
+      attempt: '$8::INTEGER',
+      fence: '$9::UBIGINT',
+      status: '$10',
+      error_code: '$11::VARCHAR',
+      error_message: '$12::VARCHAR',
+      outputs: '$13::JSON',
+      started_at: '$14::TIMESTAMPTZ',
+      ended_at: '$15::TIMESTAMPTZ',
+    },
     [
       log.runId,
       log.stepKey,
@@ -41,5 +61,6 @@ export async function writeStepLog(connection: Connection, log: StepLog): Promis
       log.startedAt,
       log.endedAt,
     ],
+    'keep',
   )
 }

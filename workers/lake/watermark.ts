@@ -2,6 +2,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
 import { quoted } from './names.ts'
 import type { Attempt } from './receipt.ts'
+import { upsert } from './upsert.ts'
 
 /** How far a reader has read: `reader` names the step of a pipeline, `cursor` the column that grows with each change. */
 export type Watermark = { reader: string; cursor: string }
@@ -38,10 +39,14 @@ export async function keepWatermark(
   { reader, cursor }: Watermark,
   relation: string,
 ): Promise<void> {
-  await connection.run(
-    `INSERT OR REPLACE INTO lake.raw.x_meta_watermarks
-     SELECT $1, $2, $3, high, $4, now() FROM (SELECT max(${quoted(cursor)})::VARCHAR AS high FROM ${relation})
-     WHERE high IS NOT NULL`,
-    [reader, table, cursor, attempt.runId],
+  const [row] = await connection.rows(`SELECT max(${quoted(cursor)})::VARCHAR AS high FROM ${relation}`)
+  const high = row?.['high']
+  if (high === null || high === undefined) return
+  await upsert(
+    connection,
+    'x_meta_watermarks',
+    ['reader', 'table_name'],
+    { reader: '$1', table_name: '$2', cursor_name: '$3', high_water: '$4', run_id: '$5', updated_at: 'now()' },
+    [reader, table, cursor, String(high), attempt.runId],
   )
 }
