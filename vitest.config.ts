@@ -8,7 +8,7 @@ const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 
 /** `npm test` runs `unit` and `stories`; `npm run test:services` runs `services` with the servers that the
  * machine has, `npm run test:edge` runs `edge` on Deno and workerd, and `npm run test:clients` runs `clients`, those of others,
- * and `npm run test:deploy` runs `deploy`, with linters of images and manifests. */
+ * `npm run test:ducklake` runs `ducklake`, what the lake promises on a DuckLake, and `npm run test:deploy` runs `deploy`, with linters of images and manifests. */
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -25,6 +25,7 @@ export default defineConfig({
             'test/edge/**',
             'test/clients/**',
             'test/deploy/lint.test.ts',
+            'test/ducklake/**',
           ],
         },
       },
@@ -50,6 +51,16 @@ export default defineConfig({
       },
       { ssr, test: { ...common, name: 'edge', include: ['test/edge/**/*.test.ts'] } },
       { ssr, test: { ...common, name: 'deploy', include: ['test/deploy/lint.test.ts'] } },
+      {
+        ssr,
+        test: {
+          ...common,
+          name: 'ducklake',
+          include: ['test/workers/{lake,transforms,processors}/**/*.test.ts', 'test/ducklake/*.test.ts'],
+          exclude: ['test/workers/processors/{transfer,gcp,notify_systems}/**'],
+          testTimeout: 180_000,
+        },
+      },
       { ssr, test: { ...common, name: 'clients', include: ['test/clients/*.test.ts'] } },
     ],
   },

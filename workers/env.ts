@@ -3,6 +3,7 @@ import { duration, durationMs } from '../schema/config/duration.ts'
 import { qstashFaults, qstashVariables } from '../shared/qstash/env.ts'
 import { redisVariables, withTls } from '../shared/redis/env.ts'
 import { platformKeysText } from '../shared/secrets/platform-keys.ts'
+import { lakeFaults, lakeVariables } from './lake/tenant-store.ts'
 
 const port = z.coerce.number().int().min(0).max(65_535)
 
@@ -40,6 +41,7 @@ export const workerEnv = processEnv
     /** Address and port where QStash's wake-ups come in; they are served when its signing keys and WAKE_URL are set. */
     WAKE_HOST: z.string().default('127.0.0.1'),
     WAKE_PORT: port.default(8083),
+    ...lakeVariables,
     /** For how long a wake-up may stay unanswered while there is work, to keep a container alive; without it each is answered at once. */
     WAKE_HOLD: duration
       .refine((text) => durationMs(text) <= 240_000, '4m at most')
@@ -52,5 +54,6 @@ export const workerEnv = processEnv
   })
   .refine(...withTls)
   .superRefine(qstashFaults)
+  .superRefine(lakeFaults)
 /** The parsed environment. */
 export type WorkerEnv = z.output<typeof workerEnv>

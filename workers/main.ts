@@ -24,6 +24,7 @@ import { fleetMetrics, processMetrics } from './health/metrics.ts'
 import { serveHealth } from './health/serve-health.ts'
 import { shareOver } from './redis/share.ts'
 import { processLog } from './process-log.ts'
+import { lakeOptions } from './lake/tenant-store.ts'
 import { startWorker, type Worker } from './worker.ts'
 import { serveWakes, type WakeServer } from './waking/serve-wakes.ts'
 import { wakeMetrics, workerMetrics } from './worker-metrics.ts'
@@ -69,6 +70,8 @@ async function main(args: string[]): Promise<void> {
   const env = readEnv(workerEnv, process.env)
   const log = processLog(env.LOG_LEVEL)
   liveSecrets.guard(decodeURIComponent(new URL(env.DATABASE_URL).password))
+  const lake = lakeOptions(env)
+  liveSecrets.guard([lake.s3?.secret, decodeURIComponent(new URL(lake.catalogUrl ?? 'none:').password)])
   const dataDir = resolve(env.TRIBUTARY_DATA_DIR)
   const folder = await folderId(dataDir)
   const { capacity = env.WORKER_CAPACITY, ...serves } = wanted
@@ -143,6 +146,7 @@ async function main(args: string[]): Promise<void> {
     dataDir,
     folder,
     capacity,
+    lake,
     allowPrivateNetwork: env.ALLOW_PRIVATE_NETWORK,
     mail: env.SMTP_URL && env.SMTP_FROM ? { url: env.SMTP_URL, from: env.SMTP_FROM } : undefined,
   })

@@ -9,7 +9,7 @@ const filesMax = 200_000
  */
 export async function measureStorage(root: string): Promise<number> {
   let bytes = (await sizeOf(join(root, 'lake.duckdb'))) + (await sizeOf(join(root, 'lake.duckdb.wal')))
-  const folders = [join(root, 'files')]
+  const folders = [join(root, 'files'), join(root, 'lake')]
   let left = filesMax
   for (let folder = folders.pop(); folder !== undefined && left > 0; folder = folders.pop()) {
     const entries = await opendir(folder).catch(absent)

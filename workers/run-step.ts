@@ -21,6 +21,7 @@ import { withTenant } from '../shared/db/db.ts'
 import { startInTransaction } from '../shared/runs/start-in-transaction.ts'
 import { wakeRun } from '../shared/runs/wake-run.ts'
 import type { StepResult, WantedRun } from './define.ts'
+import { type LakeOptions, tenantStore } from './lake/tenant-store.ts'
 import type { ProcessPool } from './process/pool.ts'
 import { measureStorage } from './measure-storage.ts'
 import { stepInput } from './step-input.ts'
@@ -28,6 +29,7 @@ import { stepInput } from './step-input.ts'
 /** What a worker gives each of its steps. Times in milliseconds. */
 export type StepOptions = {
   dataDir: string
+  lake: LakeOptions
   allowPrivateNetwork: boolean
   leaseMs: number
   /** How often the ledger is asked; a cancel is noticed within this time. */
@@ -98,7 +100,7 @@ async function attempt(
   const binding = {
     tenant: input.tenant,
     limits: input.limits,
-    lakeFile: join(root, 'lake.duckdb'),
+    store: await tenantStore(options.lake, claim.tenantId, root),
     filesRoot: join(root, 'files'),
     workRoot: join(root, 'work'),
     allowPrivateNetwork: options.allowPrivateNetwork,

@@ -12,6 +12,7 @@ import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
 import { keepDoing } from './keep-doing.ts'
 import { keepTriggers } from './keep-triggers.ts'
+import type { LakeOptions } from './lake/tenant-store.ts'
 import { release } from './release.ts'
 import { runStep } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
@@ -20,6 +21,8 @@ import { sweepExports } from './sweep-exports.ts'
 /** How a worker works; times in milliseconds. */
 export type WorkerOptions = {
   dataDir: string
+  /** Where the tenants' lakes stand. Default: in a file of each tenant's folder. */
+  lake?: LakeOptions
   /** Steps at once over all tenants. Default 4. */
   capacity?: number
   /** Queue types it serves; all by default. */
@@ -96,6 +99,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   })
   const step = {
     dataDir: options.dataDir,
+    lake: options.lake ?? {},
     allowPrivateNetwork: options.allowPrivateNetwork,
     leaseMs,
     heartbeatMs,

@@ -44,7 +44,7 @@ export async function startPlatform(
   const tenant = spawnTenantProcess()
   await tenant.bind({
     tenant: { id: 'bench', companyName: 'Bench', adminEmail: 'bench@example.com' },
-    lakeFile: join(work, 'lake.duckdb'),
+    store: { file: join(work, 'lake.duckdb') },
     filesRoot,
     workRoot: join(work, 'work'),
     limits: given.limits,

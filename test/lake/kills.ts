@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Row } from '../../workers/lake/connection.ts'
 import { openLake } from '../../workers/lake/open.ts'
+import { lakeStore } from '../support/lake-store.ts'
 
 const rowCount = 8_000
 
@@ -83,7 +84,7 @@ export async function proveKills(kills: number): Promise<{ kills: number; rounds
 async function contents(folder: string): Promise<Record<string, Row[]>> {
   const limits = { memoryBytes: 1 << 30, threads: 1, diskBytes: 2 ** 30 }
   const place = { filesRoot: join(folder, 'files'), workRoot: join(folder, 'work'), limits }
-  const lake = await openLake({ file: join(folder, 'lake.duckdb'), ...place })
+  const lake = await openLake({ ...lakeStore(folder), ...place })
   try {
     using connection = await lake.connect(new AbortController().signal)
     const digest = (from: string, without: string): Promise<Row[]> =>

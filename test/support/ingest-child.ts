@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { mkdir } from 'node:fs/promises'
 import { tenantFiles } from '../../workers/files.ts'
 import { openLake } from '../../workers/lake/open.ts'
+import { lakeStore } from './lake-store.ts'
 import ingest from '../../workers/processors/file/ingest.ts'
 
 const [folder = '', path = '', fence = '1', runId = 'run_1', contract] = process.argv.slice(2)
@@ -12,7 +13,7 @@ const files = tenantFiles(join(folder, 'files'))
 const workRoot = join(folder, `work-${fence}`)
 const workDir = join(workRoot, 'step')
 await mkdir(workDir, { recursive: true })
-const lake = await openLake({ file: join(folder, 'lake.duckdb'), filesRoot: files.root, workRoot, limits })
+const lake = await openLake({ ...lakeStore(folder), filesRoot: files.root, workRoot, limits })
 process.stdout.write('open\n')
 const result = await ingest.run(
   {

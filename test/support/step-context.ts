@@ -9,6 +9,7 @@ import type { Processor, Progress, StepContext, StepResult } from '../../workers
 import { tenantFiles } from '../../workers/files.ts'
 import type { Row } from '../../workers/lake/connection.ts'
 import { type Lake, openLake } from '../../workers/lake/open.ts'
+import { lakeStore } from './lake-store.ts'
 
 /** What a step of a test is given; each part has a default. */
 export type Given = {
@@ -44,7 +45,7 @@ export async function tenant(given: { id?: string; memoryBytes?: number; threads
   const folder = await mkdtemp(join(tmpdir(), 'tenant-'))
   const limits = { memoryBytes: given.memoryBytes ?? 1 << 30, threads: given.threads ?? 2, diskBytes: 4 * 2 ** 30 }
   const files = tenantFiles(join(folder, 'files'))
-  const place = { file: join(folder, 'lake.duckdb'), filesRoot: files.root, workRoot: join(folder, 'work'), limits }
+  const place = { ...lakeStore(folder), filesRoot: files.root, workRoot: join(folder, 'work'), limits }
   let lake = await openLake(place)
   let steps = 0
   const reports: Progress[] = []

@@ -17,12 +17,7 @@ const platforms: Readonly<Record<string, string>> = {
 
 /** Where an extension of this engine's version stands in a folder of extensions. */
 export const extensionFile = (folder: string, name: string): string =>
-  join(
-    folder,
-    version(),
-    platforms[`${process.platform}-${process.arch}`] ?? 'unknown',
-    `${name}.duckdb_extension`,
-  )
+  join(folder, version(), platforms[`${process.platform}-${process.arch}`] ?? 'unknown', `${name}.duckdb_extension`)
 
 /**
  * Statements that load extensions, in this order. The engine checks that DuckDB's own makers have signed them, and that

@@ -71,7 +71,9 @@ const tables = [
 
 /** Makes the lake's own tables when they are not there. */
 export async function ensureMeta(connection: Connection): Promise<void> {
-  for (const sql of tables) await connection.run(connection.kind === 'ducklake' ? withoutKeys(sql) : sql)
+  await connection.transaction(async () => {
+    for (const sql of tables) await connection.run(connection.kind === 'ducklake' ? withoutKeys(sql) : sql)
+  })
   await widenEnvelopes(connection)
   // A process that died after a first load has left its table out.
   await refreshChangeLog(connection)

@@ -135,11 +135,15 @@ function openError(error: unknown, { ducklake, key }: Store): AppError {
   if (error instanceof AppError) return error
   const { text, cause } = withoutSecrets(error, [ducklake?.catalog, ducklake?.s3?.secret, key])
   if (/encrypted/i.test(text))
-    return new AppError('CONFLICT', "The tenant's tables are encrypted, and are opened without their key or its engine.", {
-      retry: 'never',
-      hint: 'Set LAKE_EXTENSIONS, so that DuckDB finds its extension httpfs.',
-      cause,
-    })
+    return new AppError(
+      'CONFLICT',
+      "The tenant's tables are encrypted, and are opened without their key or its engine.",
+      {
+        retry: 'never',
+        hint: 'Set LAKE_EXTENSIONS, so that DuckDB finds its extension httpfs.',
+        cause,
+      },
+    )
   if (/Could not set lock|already (open|attached)/i.test(text))
     return new AppError('CONFLICT', "The tenant's tables are in use by another process.", {
       retry: 'later',

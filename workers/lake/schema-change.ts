@@ -103,10 +103,15 @@ async function retype(
   type: string,
   value: string,
 ): Promise<void> {
+  if (connection.kind === 'duckdb') {
+    await connection.run(`ALTER TABLE ${relation} ALTER COLUMN ${column} TYPE ${type} USING ${value}`)
+    return
+  }
+  // By way of a copy: a table that is replaced twice in one transaction loses the files that its own query still reads.
   await connection.run(
-    connection.kind === 'ducklake'
-      ? `CREATE OR REPLACE TABLE ${relation} AS SELECT * REPLACE (${value} AS ${column}) FROM ${relation}`
-      : `ALTER TABLE ${relation} ALTER COLUMN ${column} TYPE ${type} USING ${value}`,
+    `CREATE OR REPLACE TEMP TABLE retyped AS SELECT * REPLACE (${value} AS ${column}) FROM ${relation};
+     CREATE OR REPLACE TABLE ${relation} AS FROM temp.retyped;
+     DROP TABLE temp.retyped`,
   )
 }
 

@@ -13,7 +13,7 @@ const askEveryMs = 50
  */
 export async function takeTurn(connection: Connection, ask: string, signal: AbortSignal): Promise<void> {
   try {
-    for (const until = performance.now() + patienceMs; ; ) {
+    for (const until = performance.now() + patienceMs; ;) {
       const [answer] = await connection.rows(ask)
       if (answer?.['taken'] === true) return
       if (performance.now() > until)

@@ -43,7 +43,7 @@ async function bind(binding: Binding): Promise<void> {
   try {
     await mkdir(binding.workRoot, { recursive: true, mode: 0o700 })
     const lake = await openWhenFree({
-      file: binding.lakeFile,
+      ...binding.store,
       filesRoot: binding.filesRoot,
       workRoot: binding.workRoot,
       limits: binding.limits,

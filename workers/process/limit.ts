@@ -12,20 +12,20 @@ const cpuSecondsMax = 6 * 3600
 const watchEveryMs = 1_000
 
 /**
- * Puts the operating system's limits on a process: data memory, CPU seconds, file size, open files, no core dumps.
+ * Puts the operating system's limits on a process: data memory, CPU seconds, the size of each file (`fileBytes`), open
+ * files, no core dumps.
  * Where `prlimit` is missing, resident memory is watched instead and `overrun` is called when it passes the limit.
  * Answers how to stop watching.
  */
-export async function limitProcess(pid: number, limits: ProcessLimits, overrun: () => void): Promise<() => void> {
+export async function limitProcess(
+  pid: number,
+  limits: ProcessLimits,
+  fileBytes: number,
+  overrun: () => void,
+): Promise<() => void> {
   const bytes = limits.memoryBytes + overheadBytes
   try {
-    const args = [
-      `--data=${bytes}`,
-      `--cpu=${cpuSecondsMax}`,
-      `--fsize=${limits.diskBytes}`,
-      '--nofile=1024',
-      '--core=0',
-    ]
+    const args = [`--data=${bytes}`, `--cpu=${cpuSecondsMax}`, `--fsize=${fileBytes}`, '--nofile=1024', '--core=0']
     await run('prlimit', ['--pid', String(pid), ...args], { timeout: 5_000 })
     return () => undefined
   } catch {

@@ -1,10 +1,12 @@
 import type { ErrorData } from '../../shared/errors.ts'
+import type { Store } from '../lake/attach.ts'
 import type { OutputValue, ProcessLimits, Progress, StepResult } from '../define.ts'
 
 /** What a tenant's process is told once, when a warm process becomes that tenant's. Sent over IPC, never in an environment. */
 export type Binding = {
   tenant: { id: string; companyName: string; adminEmail: string }
-  lakeFile: string
+  /** Where its lake is, with the logins and the key that open it: secrets, all of it. */
+  store: Store
   filesRoot: string
   workRoot: string
   limits: ProcessLimits

@@ -7,7 +7,7 @@ import { passLines } from './lines.ts'
 import { limitProcess } from './limit.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
 import type { JobEvents } from './pool.ts'
-import { watchDisk } from './watch-disk.ts'
+import { allowedBytes, watchDisk } from './watch-disk.ts'
 
 /** A child process that is, or will become, one tenant's. */
 export type TenantProcess = {
@@ -143,7 +143,11 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     ended: ended.promise,
     async bind(binding) {
       await ready.promise
-      unlimit = await limitProcess(self.pid, binding.limits, () => self.kill())
+      const { key, ducklake } = binding.store
+      const password = ducklake && new URL(ducklake.catalog).password
+      secrets.guard([key, password, ducklake?.s3?.secret])
+      const fileBytes = await allowedBytes(binding.store, binding.limits)
+      unlimit = await limitProcess(self.pid, binding.limits, fileBytes, () => self.kill())
       unwatch = await watchDisk(binding, refuseDisk)
       send({ kind: 'bind', binding })
       await bound.promise

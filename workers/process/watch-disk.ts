@@ -1,5 +1,7 @@
 import { lstat, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { ProcessLimits } from '../define.ts'
+import type { Store } from '../lake/attach.ts'
 import type { Binding } from './messages.ts'
 
 // A step that writes as fast as the disk takes it fills some hundred MB between two looks.
@@ -12,13 +14,15 @@ const slackBytes = 64 * 2 ** 20
  * `diskBytes`; the engine has no limit of its own for a database file. Tables that were larger from the start may
  * grow by 64 MiB. Answers how to stop watching.
  */
-export async function watchDisk({ lakeFile, workRoot, limits }: Binding, overrun: () => void): Promise<() => void> {
-  const before = (await sizeOf(lakeFile)) + (await sizeOf(`${lakeFile}.wal`))
-  const allowed = Math.max(limits.diskBytes, before) + slackBytes
+export async function watchDisk(
+  { store, workRoot, limits }: Pick<Binding, 'store' | 'workRoot' | 'limits'>,
+  overrun: () => void,
+): Promise<() => void> {
+  const allowed = await allowedBytes(store, limits)
   let isLooking = false
   const look = async (): Promise<void> => {
-    const [tables, log, scratch] = await Promise.all([sizeOf(lakeFile), sizeOf(`${lakeFile}.wal`), sizeBelow(workRoot)])
-    if (tables + log <= allowed && scratch <= limits.diskBytes + slackBytes) return
+    const [tables, scratch] = await Promise.all([sizeOfTables(store), sizeBelow(workRoot)])
+    if (tables <= allowed && scratch <= limits.diskBytes + slackBytes) return
     clearInterval(timer)
     overrun()
   }
@@ -32,6 +36,20 @@ export async function watchDisk({ lakeFile, workRoot, limits }: Binding, overrun
   }, lookEveryMs)
   timer.unref()
   return () => clearInterval(timer)
+}
+
+/**
+ * How large the tables of a tenant, in one file or several, may grow while its process lives: to what the plan gives, or by
+ * 64 MiB beyond what they are when they are larger already, for whoever deletes writes first.
+ */
+export async function allowedBytes(store: Store, { diskBytes }: Pick<ProcessLimits, 'diskBytes'>): Promise<number> {
+  return Math.max(diskBytes, await sizeOfTables(store)) + slackBytes
+}
+
+// What lies in an object store is none of this machine's.
+async function sizeOfTables({ file, ducklake }: Store): Promise<number> {
+  if (ducklake) return ducklake.data.startsWith('s3://') ? 0 : await sizeBelow(ducklake.data)
+  return (await sizeOf(file)) + (await sizeOf(`${file}.wal`))
 }
 
 const sizeOf = async (path: string): Promise<number> => (await lstat(path).catch(() => undefined))?.size ?? 0

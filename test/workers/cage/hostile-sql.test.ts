@@ -25,7 +25,7 @@ afterAll(async () => {
 const disk = 256 * 2 ** 20
 const binding = (tenantId: string): Binding => ({
   tenant: { id: tenantId, companyName: tenantId, adminEmail: 'admin@example.com' },
-  lakeFile: join(folder, tenantId, 'lake.duckdb'),
+  store: { file: join(folder, tenantId, 'lake.duckdb') },
   filesRoot: join(folder, tenantId, 'files'),
   workRoot: join(folder, tenantId, 'work'),
   limits: { memoryBytes: 512 * 2 ** 20, threads: 1, diskBytes: disk, rowsMax: 50_000_000 },
@@ -204,7 +204,7 @@ test.skipIf(!linux).each(bombs)(
   async (_, query, code) => {
     expect((await attack(query, AbortSignal.timeout(50_000))).code).toMatch(code)
     expect((await run('hostile', 'SELECT 1 AS a, 1 AS b')).outputs).toMatchObject({ rows: 1 })
-    expect((await stat(binding('hostile').lakeFile)).size).toBeLessThan(2 * disk)
+    expect((await stat(binding('hostile').store.file)).size).toBeLessThan(2 * disk)
   },
   60_000,
 )

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openLake } from '../../../workers/lake/open.ts'
+import { lakeStore } from '../../support/lake-store.ts'
 
 // Starts a load in its own process and kills it so many milliseconds after the lake is open; gives what it printed.
 async function load(folder: string, path: string, fence: number, killAfterMs?: number): Promise<string> {
@@ -34,7 +35,7 @@ test('a load that is killed at any moment and runs again ends in the same rows a
     expect(JSON.parse(await load(folder, 'in.csv', ++fence))).toEqual(first)
     const limits = { memoryBytes: 1 << 29, threads: 1, diskBytes: 2 ** 30 }
     const place = { filesRoot: join(folder, 'files'), workRoot: join(folder, 'work'), limits }
-    const lake = await openLake({ file: join(folder, 'lake.duckdb'), ...place })
+    const lake = await openLake({ ...lakeStore(folder), ...place })
     try {
       using connection = await lake.connect(new AbortController().signal)
       const [counts] = await connection.rows(

@@ -26,7 +26,7 @@ afterAll(async () => {
 
 const binding = () => ({
   tenant: { id: 'leaky', companyName: 'Leaky', adminEmail: 'admin@example.com' },
-  lakeFile: join(folder, 'lake.duckdb'),
+  store: { file: join(folder, 'lake.duckdb') },
   filesRoot: join(folder, 'files'),
   workRoot: join(folder, 'work'),
   limits: { memoryBytes: 512 * 2 ** 20, threads: 1, diskBytes: 2 ** 30 },

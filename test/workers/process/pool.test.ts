@@ -20,7 +20,7 @@ afterAll(async () => {
 
 const binding = (tenantId: string): Binding => ({
   tenant: { id: tenantId, companyName: tenantId, adminEmail: 'admin@example.com' },
-  lakeFile: join(folder, tenantId, 'lake.duckdb'),
+  store: { file: join(folder, tenantId, 'lake.duckdb') },
   filesRoot: join(folder, tenantId, 'files'),
   workRoot: join(folder, tenantId, 'work'),
   limits: { memoryBytes: 512 * 2 ** 20, threads: 1, diskBytes: 2 ** 30 },

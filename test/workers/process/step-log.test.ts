@@ -19,7 +19,7 @@ test('each attempt is in the lake as it ended, a repeat once, and joins with wha
   const place = { filesRoot: join(folder, 'files'), workRoot: join(folder, 'work'), limits }
   const lakeFile = join(folder, 'lake.duckdb')
   const tenant = { id: 'a', companyName: 'a', adminEmail: 'a@example.com' }
-  const binding: Binding = { tenant, lakeFile, ...place, allowPrivateNetwork: false }
+  const binding: Binding = { tenant, store: { file: lakeFile }, ...place, allowPrivateNetwork: false }
   const job = (key: string, attempt: number, fence: bigint, query: string): Job => ({
     id: `${key} ${attempt}`,
     psType: 'sql.transform',

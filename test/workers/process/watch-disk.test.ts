@@ -14,12 +14,9 @@ async function watched(lakeBytes: number): Promise<{ lake: string; scratch: stri
   let overruns = 0
   const stop = await watchDisk(
     {
-      tenant: { id: 'a', companyName: 'a', adminEmail: 'a@example.com' },
-      lakeFile: lake,
-      filesRoot: folder,
+      store: { file: lake },
       workRoot: join(folder, 'work'),
       limits: { memoryBytes: 1, threads: 1, diskBytes: 1000 },
-      allowPrivateNetwork: false,
     },
     () => overruns++,
   )
