@@ -71,7 +71,7 @@ test.skipIf(!linux)(
     const pid = pool.pids().get('a')
     const limits = readFileSync(`/proc/${pid}/limits`, 'utf8')
     expect(limits).toMatch(new RegExp(`Max data size +${512 * 2 ** 20 + 1_200_000_000} `))
-    expect(limits).toMatch(new RegExp(`Max file size +${2 ** 30} `))
+    expect(limits).toMatch(new RegExp(`Max file size +${2 ** 30 + 2 ** 26} `))
     expect(limits).toMatch(/Max core file size +0 /)
     const names = readFileSync(`/proc/${pid}/environ`, 'utf8')
       .split('\0')
