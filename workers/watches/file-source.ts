@@ -35,9 +35,12 @@ export function filePattern(path: string): FilePattern {
   return { folder: path.slice(0, Math.max(0, slash)), matches: (name) => fits(wanted, Array.from(name)) }
 }
 
-/** True for a name that can be shown, stored and put behind a folder: no separator, nothing invisible, 1 to 255 characters. */
+/**
+ * True for a name that can be shown, stored, put behind a folder and used where patterns are read: no separator, no wildcard,
+ * nothing invisible, 1 to 255 characters. A file called `*` would stand for all its neighbours in the run that it starts.
+ */
 export const isPlainName = (name: string): boolean =>
-  /^[^\p{C}/\\]{1,255}$/u.test(name) && name.isWellFormed() && name !== '.' && name !== '..'
+  /^[^\p{C}/\\*?]{1,255}$/u.test(name) && name.isWellFormed() && name !== '.' && name !== '..'
 
 // By hand and without going back further than the last star: a pattern of a tenant must not cost more than its length
 // times that of the name.

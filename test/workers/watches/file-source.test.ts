@@ -36,7 +36,20 @@ describe('a pattern', () => {
 })
 
 test('names that nothing could be trusted with are no plain names', () => {
-  const refused = ['', '.', '..', 'a/b', 'a\\b', 'a\u0000b', 'a\nb', 'a\u202eb', '\ud800', 'x'.repeat(256)]
+  const refused = [
+    '',
+    '.',
+    '..',
+    'a/b',
+    'a\\b',
+    'a\u0000b',
+    'a\nb',
+    'a\u202eb',
+    '\ud800',
+    'x'.repeat(256),
+    '*',
+    'a?.csv',
+  ]
   for (const name of refused) expect([name, isPlainName(name)]).toEqual([name, false])
   for (const name of ['a.csv', 'Bestellungen März.csv', '-rf', '..a', '注文.csv']) expect(isPlainName(name)).toBe(true)
 })
