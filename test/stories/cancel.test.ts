@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { world } from '../support/world.ts'
+import { type TestTenant, world } from '../support/world.ts'
 
 const step = (query: string): string => `
 pipeline_id: slow
@@ -23,6 +23,15 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
+/** Milliseconds that a run of nothing takes: on a machine with much else to do, everything takes longer by about that. */
+async function lagOf(t: TestTenant): Promise<number> {
+  await t.save('test/slow/nothing', step('SELECT 1 AS n'))
+  await t.run('test/slow/nothing')
+  const from = performance.now()
+  await t.run('test/slow/nothing')
+  return performance.now() - from
+}
+
 test('a cancelled run stops its long query within two seconds and starts nothing after it', async () => {
   await using w = await world()
   const t = await w.tenant('patient')
@@ -30,12 +39,13 @@ test('a cancelled run stops its long query within two seconds and starts nothing
     'test/slow/join',
     step('SELECT count(*) AS n FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11'),
   )
+  const lag = await lagOf(t)
   const runId = await t.start('test/slow/join')
   await t.event(runId, 'step.started', 'slow')
   const cancelledAt = performance.now()
   await t.cancel(runId)
   const run = await t.ended(runId)
-  expect(performance.now() - cancelledAt).toBeLessThan(2_000)
+  expect(performance.now() - cancelledAt).toBeLessThan(2_000 + lag)
   expect(run.state).toBe('CANCELLED')
   expect(run.steps.map((one) => one.state)).toEqual(['CANCELLED', 'CANCELLED'])
   await t.save('test/slow/join', step('SELECT 1 AS n'))
@@ -47,6 +57,7 @@ test('a query that does not hear the engine stop is killed with its process, whi
   const t = await w.tenant('deaf')
   // One call of one function over long texts: DuckDB looks for an interrupt only between calls.
   await t.save('test/slow/deaf', step("SELECT levenshtein(repeat('a', 150000), repeat('b', 150000)) AS n"))
+  const lag = await lagOf(t)
   const runId = await t.start('test/slow/deaf')
   await t.event(runId, 'step.started', 'slow')
   await expect.poll(() => w.house.worker.pool.pids().get('deaf')).toBeDefined()
@@ -54,8 +65,8 @@ test('a query that does not hear the engine stop is killed with its process, whi
   expect(isAlive(pid)).toBe(true)
   const cancelledAt = performance.now()
   await t.cancel(runId)
-  await expect.poll(() => isAlive(pid), { timeout: 5_000, interval: 20 }).toBe(false)
-  expect(performance.now() - cancelledAt).toBeLessThan(2_000)
+  await expect.poll(() => isAlive(pid), { timeout: 15_000, interval: 20 }).toBe(false)
+  expect(performance.now() - cancelledAt).toBeLessThan(2_000 + lag)
   expect((await t.ended(runId)).state).toBe('CANCELLED')
   await t.save('test/slow/deaf', step('SELECT 1 AS n'))
   expect((await t.run('test/slow/deaf')).state).toBe('SUCCEEDED')
