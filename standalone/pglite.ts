@@ -8,8 +8,8 @@ import { PGlite } from '@electric-sql/pglite'
 import { drizzle } from 'drizzle-orm/pglite'
 import { migrate } from 'drizzle-orm/pglite/migrator'
 import * as tables from '../schema/tables/index.ts'
-import { type Db, offerOneTrip } from '../shared/db/db.ts'
-import { oneTripOver } from './one-trip.ts'
+import { type Db, offerExchange } from '../shared/db/db.ts'
+import { exchangeOver } from './exchange.ts'
 
 /** Embedded PostgreSQL in `folder`, or in memory without one, migrated. The caller holds the folder's lock. */
 export async function openPglite(
@@ -20,7 +20,7 @@ export async function openPglite(
   const client = await PGlite.create(folder)
   await migrate(drizzle(client), { migrationsFolder: migrations })
   const db = drizzle(client, { schema: tables })
-  offerOneTrip(db, oneTripOver(client))
+  offerExchange(db, exchangeOver(client))
   return { db, close: () => client.close() }
 }
 

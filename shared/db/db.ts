@@ -1,5 +1,5 @@
 import { type ExtractTablesWithRelations, sql } from 'drizzle-orm'
-import { type PgDatabase, PgDialect, type PgQueryResultHKT } from 'drizzle-orm/pg-core'
+import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core'
 import type * as tables from '../../schema/tables/index.ts'
 
 /** One type over PGlite, node-postgres and Neon. Only `withTenant` and `withLedger` touch it. */
@@ -57,7 +57,7 @@ export const exchangeOf = (db: Db): Exchange | undefined => exchanges.get(db)
 
 /**
  * What one query reads, in a transaction of its own under `withTenant`'s rules that refuses to write. Where the driver can,
- * it costs one trip to the database, which is made again if the database was away.
+ * it costs one trip to the database and not four; over Neon that is made again if the database was away.
  */
 export function readOnce<T>(db: Db, scope: TenantScope, build: Build<T>): Promise<T> {
   const begin = beginAs(scope, 'read')
@@ -74,20 +74,6 @@ export function withLedger<T>(db: Db, side: Side, work: (tx: Tx) => Promise<T>):
   return withTenant(db, { tenantId: '', side }, work)
 }
 
-/** How a driver does one statement in a transaction of its own, with role and tenant set before it, in one exchange. */
-export type OneTrip = (
-  scope: TenantScope,
-  statement: { sql: string; params: unknown[] },
-) => Promise<Record<string, unknown>[]>
-
-const oneTrips = new WeakMap<Db, OneTrip>()
-const dialect = new PgDialect()
-
-/** Says how this database does a single statement at once. */
-export function offerOneTrip(db: Db, trip: OneTrip): void {
-  oneTrips.set(db, trip)
-}
-
 /**
  * Rows of one statement in a transaction of its own under `withTenant`'s rules. Where the driver can, it costs one trip to
  * the database and not four; inside a transaction it is part of that.
@@ -97,13 +83,9 @@ export async function callOnce<R extends Record<string, unknown>>(
   scope: TenantScope,
   statement: ReturnType<typeof sql>,
 ): Promise<R[]> {
-  const trip = oneTrips.get(db)
   const call = exchangeOf(db)?.call
-  if (call) return rowsIn(await call<unknown>(beginAs(scope), (one) => one.execute(statement)))
-  if (!trip) return withTenant(db, scope, (tx) => rowsOf<R>(tx, statement))
-  const { sql: text, params } = dialect.sqlToQuery(statement)
-  // Who writes the statement knows its rows, as in rowsOf.
-  return (await trip(scope, { sql: text, params })) as R[]
+  if (!call) return withTenant(db, scope, (tx) => rowsOf<R>(tx, statement))
+  return rowsIn(await call<unknown>(beginAs(scope), (one) => one.execute(statement)))
 }
 
 /** Rows of a raw statement that reads; as `readOnce`. */

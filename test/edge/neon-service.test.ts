@@ -5,7 +5,7 @@ import { type Db, readOnce } from '../../shared/db/db.ts'
 import { neonDatabase } from '../../shared/db/neon.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg } from '../../workers/db/pg.ts'
-import { oneTripCases } from '../schema/one-trip-cases.ts'
+import { exchangeCases } from '../schema/exchange-cases.ts'
 import { readOnceCases } from '../schema/read-once-cases.ts'
 import { makeTenant } from '../support/database.ts'
 
@@ -20,7 +20,7 @@ describe.skipIf(url === '')('Neon itself, at TEST_NEON_DATABASE_URL', () => {
   })
   afterAll(() => opened?.close())
 
-  oneTripCases('Neon itself', () => opened.db)
+  exchangeCases('Neon itself', () => opened.db)
   readOnceCases('Neon itself', () => opened.db)
 
   test('its pooler keeps tenants apart', async () => {

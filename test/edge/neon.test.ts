@@ -9,7 +9,7 @@ import { neonDatabase } from '../../shared/db/neon.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg } from '../../workers/db/pg.ts'
 import { readOnceCases } from '../schema/read-once-cases.ts'
-import { oneTripCases } from '../schema/one-trip-cases.ts'
+import { exchangeCases } from '../schema/exchange-cases.ts'
 import { makeTenant } from '../support/database.ts'
 import { type NeonProxy, startNeonProxy } from '../support/neon-proxy.ts'
 import { startPgbouncer } from '../support/pgbouncer.ts'
@@ -41,7 +41,7 @@ describe.skipIf(!started)('the driver of Neon before a stand-in', () => {
     await opened.close()
   })
 
-  oneTripCases('Neon', () => opened.db)
+  exchangeCases('Neon', () => opened.db)
   readOnceCases('Neon', () => opened.db)
 
   const scope = (tenantId: string) => ({ tenantId, side: 'api' }) as const

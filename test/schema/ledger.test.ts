@@ -1,7 +1,7 @@
 import { afterAll, beforeAll } from 'vitest'
 import { memoryDatabase, refuseOtherTransitions } from '../support/database.ts'
 import { ledgerCases } from './ledger-cases.ts'
-import { oneTripCases } from './one-trip-cases.ts'
+import { exchangeCases } from './exchange-cases.ts'
 import { readOnceCases } from './read-once-cases.ts'
 
 let database: Awaited<ReturnType<typeof memoryDatabase>>
@@ -12,5 +12,5 @@ beforeAll(async () => {
 afterAll(() => database.close())
 
 ledgerCases('embedded PostgreSQL', () => database.db)
-oneTripCases('embedded PostgreSQL', () => database.db)
+exchangeCases('embedded PostgreSQL', () => database.db)
 readOnceCases('embedded PostgreSQL', () => database.db)

@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, describe } from 'vitest'
+import { sql } from 'drizzle-orm'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readRows } from '../../shared/db/db.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { migratePg, openPg, type OpenDb } from '../../workers/db/pg.ts'
 import { ledgerCases } from '../schema/ledger-cases.ts'
-import { oneTripCases } from '../schema/one-trip-cases.ts'
+import { exchangeCases } from '../schema/exchange-cases.ts'
 import { readOnceCases } from '../schema/read-once-cases.ts'
 import { ownedDatabase, startPostgres } from '../support/postgres.ts'
 
@@ -24,6 +26,13 @@ describe.skipIf(left !== undefined)(`on a server${left === undefined ? '' : `, l
     if ('stop' in postgres) await postgres.stop()
   })
   ledgerCases('PostgreSQL', () => opened.db)
-  oneTripCases('PostgreSQL', () => opened.db)
+  exchangeCases('PostgreSQL', () => opened.db)
   readOnceCases('PostgreSQL', () => opened.db)
+
+  test('a read that takes too long is stopped after 5 s, though its limit came with it', async () => {
+    const begun = performance.now()
+    const slow = readRows(opened.db, { tenantId: 'nobody', side: 'api' }, sql`select pg_sleep(30)`)
+    await expect(slow).rejects.toMatchObject({ cause: { code: '57014' } })
+    expect(performance.now() - begun).toBeLessThan(15_000)
+  })
 })

@@ -2,9 +2,9 @@ import { drizzle } from 'drizzle-orm/node-postgres'
 import { migrate } from 'drizzle-orm/node-postgres/migrator'
 import pg from 'pg'
 import * as tables from '../../schema/tables/index.ts'
-import { type Db, offerOneTrip, type Side } from '../../shared/db/db.ts'
+import { type Db, offerExchange, type Side } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
-import { oneTripOver } from './one-trip.ts'
+import { exchangeOver } from './exchange.ts'
 
 /** A connected database and how to leave it. */
 export type OpenDb = { db: Db; close(): Promise<void> }
@@ -24,7 +24,7 @@ export function openPg(url: string, max = 10): OpenDb {
   pool.on('error', () => undefined)
   pool.on('connect', (client) => client.on('error', () => undefined))
   const db = drizzle(pool, { schema: tables })
-  offerOneTrip(db, oneTripOver(pool))
+  offerExchange(db, exchangeOver(pool))
   return { db, close: () => pool.end() }
 }
 

@@ -5,7 +5,7 @@ import { callOnce, type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
 import { makeTenant } from '../support/database.ts'
 
 /** What a call in one exchange must keep of what a transaction of its own would. */
-export function oneTripCases(engine: string, open: () => Db): void {
+export function exchangeCases(engine: string, open: () => Db): void {
   const whoAmI = sql`select current_user::text as role, current_setting('app.tenant_id', true) as tenant`
 
   test(`${engine}: a call has its role and tenant, and leaves neither behind`, async () => {

@@ -1,0 +1,87 @@
+import type { SQL } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { PgDialect } from 'drizzle-orm/pg-core'
+import pg from 'pg'
+import type { Build, Db, Exchange } from '../../shared/db/db.ts'
+
+const dialect = new PgDialect()
+
+/**
+ * A query and what begins its transaction over a pool, in one exchange with the server. Two statements that are sent without
+ * a Sync between them are one transaction of PostgreSQL, so what the first one sets for a transaction ends with the second;
+ * the time that a statement may take counts anew for each.
+ */
+export function exchangeOver(pool: pg.Pool): Required<Exchange> {
+  const ask = async <T>(begin: SQL, build: Build<T>): Promise<T> => {
+    const before = dialect.sqlToQuery(begin)
+    const query = (config: pg.QueryConfig, values: unknown[]): Promise<Result> =>
+      sendOver(pool, (answer) => new QueryAfter(before, config, values, answer))
+    // Drizzle asks nothing else of a client, as long as a single query is built.
+    return build(drizzle({ client: { query } as unknown as pg.Client }) as unknown as Db)
+  }
+  return { read: ask, call: ask }
+}
+
+async function sendOver(pool: pg.Pool, made: (answer: Answer) => Inside): Promise<Result> {
+  const client = await pool.connect()
+  let failed: unknown
+  try {
+    return await new Promise((resolve, reject) => {
+      client.query(made((error, result) => (error ? reject(error) : resolve(result))))
+    })
+  } catch (error) {
+    failed = error
+    throw error
+  } finally {
+    // As the pool does: a connection that broke is not given to the next one.
+    client.release(failed instanceof Error && !('severity' in failed))
+  }
+}
+
+type Result = pg.QueryResult<Record<string, unknown>>
+type Answer = (error: Error | null, result: Result) => void
+
+// What node-postgres has inside and its types leave out.
+type Wire = {
+  parse(message: { name: string; text: string }): void
+  bind(message: { values: unknown[] }): void
+  execute(message: object): void
+}
+type Inside = pg.Submittable & {
+  prepare(wire: Wire): void
+  handleDataRow(message: unknown): void
+  handleCommandComplete(message: unknown, wire: Wire): void
+}
+const OpenQuery = pg.Query as unknown as new (
+  config: pg.QueryConfig & { queryMode: 'extended' },
+  values: unknown[],
+  answer: Answer,
+) => Inside
+
+// node-postgres lets a query write its own messages. Ours are those of two statements; the first one's answer is dropped.
+class QueryAfter extends OpenQuery {
+  readonly #before: { sql: string; params: unknown[] }
+  #hasBegun = false
+
+  constructor(before: { sql: string; params: unknown[] }, config: pg.QueryConfig, values: unknown[], answer: Answer) {
+    super({ ...config, queryMode: 'extended' }, values, answer)
+    this.#before = before
+  }
+
+  override prepare(wire: Wire): void {
+    const { sql: text, params: values } = this.#before
+    wire.parse({ name: '', text })
+    wire.bind({ values })
+    wire.execute({})
+    super.prepare(wire)
+  }
+
+  override handleDataRow(message: unknown): void {
+    if (this.#hasBegun) super.handleDataRow(message)
+  }
+
+  override handleCommandComplete(message: unknown, wire: Wire): void {
+    if (this.#hasBegun) super.handleCommandComplete(message, wire)
+    else this.#hasBegun = true
+  }
+}
