@@ -90,7 +90,8 @@ async function answer(
   { waitUntil, leaving, onStream }: Lent,
 ): Promise<void> {
   const gone = new AbortController()
-  response.once('close', () => gone.abort())
+  // With a reason: without one an exception is made, with its stack, for nobody.
+  response.once('close', () => gone.abort('gone'))
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD'
   const headers = new Headers()
   for (const [name, value] of Object.entries(request.headers)) {
@@ -105,12 +106,12 @@ async function answer(
     }),
     { waitUntil, address: request.socket.remoteAddress },
   )
-  response.writeHead(reply.status, Object.fromEntries(reply.headers))
-  // Subscriptions must show their headers before their first event.
-  response.flushHeaders()
-  if (!reply.body) return void response.end()
   const isStream = reply.headers.get('content-type')?.startsWith('text/event-stream') === true
+  response.writeHead(reply.status, Object.fromEntries(reply.headers))
+  if (!reply.body) return void response.end()
   if (isStream) {
+    // Subscriptions must show their headers before their first event; other headers leave with what follows them.
+    response.flushHeaders()
     response.setTimeout(streamStallMs, () => response.destroy())
     onStream(new Promise((resolve) => response.once('close', resolve)))
   }

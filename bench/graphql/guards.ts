@@ -1,59 +1,58 @@
-import { and, asc, eq } from 'drizzle-orm'
-import { buildSchema, getOperationAST, parse, validate } from 'graphql'
+import { getOperationAST, parse, validate } from 'graphql'
 import { createYoga } from 'graphql-yoga'
-import { createApp } from '../control-plane/app.ts'
-import { authenticateKey } from '../control-plane/auth/api-key.ts'
-import { costOf } from '../control-plane/graphql/cost.ts'
-import { cursorsOf } from '../control-plane/graphql/cursor.ts'
-import { faultOfSize } from '../control-plane/graphql/limits.ts'
-import { schema } from '../control-plane/graphql/schema.ts'
-import { readPost } from '../control-plane/http/read-params.ts'
-import { writeJson } from '../control-plane/http/write-json.ts'
-import { tenantScopes } from '../schema/roles.ts'
-import { apiKey, pipeline } from '../schema/tables/index.ts'
-import { systemClock } from '../shared/clock.ts'
-import { type Db, withTenant } from '../shared/db/db.ts'
-import { newId } from '../shared/ids.ts'
-import type { Ports } from '../shared/ports.ts'
-import { inProcessRateLimit } from '../shared/rate-limit.ts'
-import { makeApiKey } from '../shared/secrets/api-key.ts'
-import { secretBox } from '../shared/secrets/secret-box.ts'
-import { signingKeys } from '../shared/secrets/signing-keys.ts'
-import { inProcessHub } from '../shared/waking/hub.ts'
-import { inProcessWaker } from '../shared/waking/waker.ts'
-import { migrationsFolder } from '../standalone/ports.ts'
-import { makeTenant, memoryDatabase } from '../test/support/database.ts'
-import { startPostgres } from '../test/support/postgres.ts'
-import { migratePg, openPg } from '../workers/db/pg.ts'
-import { result } from './result.ts'
+import { createApp } from '../../control-plane/app.ts'
+import { authenticateKey } from '../../control-plane/auth/api-key.ts'
+import { costOf } from '../../control-plane/graphql/cost.ts'
+import { cursorsOf } from '../../control-plane/graphql/cursor.ts'
+import { faultOfSize } from '../../control-plane/graphql/limits.ts'
+import { schema } from '../../control-plane/graphql/schema.ts'
+import { readPost } from '../../control-plane/http/read-params.ts'
+import { writeJson } from '../../control-plane/http/write-json.ts'
+import { tenantScopes } from '../../schema/roles.ts'
+import { apiKey, pipeline } from '../../schema/tables/index.ts'
+import { systemClock } from '../../shared/clock.ts'
+import { type Db, withTenant } from '../../shared/db/db.ts'
+import { newId } from '../../shared/ids.ts'
+import type { Ports } from '../../shared/ports.ts'
+import { inProcessRateLimit } from '../../shared/rate-limit.ts'
+import { makeApiKey } from '../../shared/secrets/api-key.ts'
+import { secretBox } from '../../shared/secrets/secret-box.ts'
+import { signingKeys } from '../../shared/secrets/signing-keys.ts'
+import { inProcessHub } from '../../shared/waking/hub.ts'
+import { inProcessWaker } from '../../shared/waking/waker.ts'
+import { migrationsFolder } from '../../standalone/ports.ts'
+import { makeTenant, memoryDatabase } from '../../test/support/database.ts'
+import { startPostgres } from '../../test/support/postgres.ts'
+import { migratePg, openPg } from '../../workers/db/pg.ts'
+import { result } from '../result.ts'
+import { bareSchema, body, listed, question, rowsOfList, yogaOptions } from './question.ts'
 
-// What a list costs by the API with all of its guards, beside the same rows from the same server library without any of
-// them, in one process and in turns; and what each guard costs by itself.
-const rounds = Number(process.argv[2] ?? 30)
 const requestsPerRound = 40
-const listed = 100
 const ratioMax = 3
 
-const document =
-  'query List($first: Int!) { pipelines(first: $first) { nodes { id path version updatedAt } pageInfo { hasNextPage endCursor } } }'
-const body = JSON.stringify({ query: document, variables: { first: listed } })
-
-let isMet = true
-const postgres = await startPostgres()
-if ('skipped' in postgres) console.log(`without a server: ${postgres.skipped}`)
-else {
-  await migratePg(postgres.url, migrationsFolder)
-  const { db, close } = openPg(postgres.url)
-  isMet = await measure('postgresql', db)
-  await close()
-  await postgres.stop()
+/**
+ * What a list costs by the API with all of its guards, beside the same rows from the same server library without any of
+ * them, in one process and in turns, on a server and embedded; and what each guard costs by itself. Answers whether the
+ * goal is met.
+ */
+export async function guards(rounds: number): Promise<boolean> {
+  let isMet = true
+  const postgres = await startPostgres()
+  if ('skipped' in postgres) console.log(`without a server: ${postgres.skipped}`)
+  else {
+    await migratePg(postgres.url, migrationsFolder)
+    const { db, close } = openPg(postgres.url)
+    isMet = await measure('postgresql', db, rounds)
+    await close()
+    await postgres.stop()
+  }
+  const memory = await memoryDatabase()
+  isMet = (await measure('embedded', memory.db, rounds)) && isMet
+  await memory.close()
+  return isMet
 }
-const memory = await memoryDatabase()
-isMet = (await measure('embedded', memory.db)) && isMet
-await memory.close()
-process.exitCode = isMet ? 0 : 1
 
-async function measure(engine: string, db: Db): Promise<boolean> {
+async function measure(engine: string, db: Db, rounds: number): Promise<boolean> {
   const { tenantId } = await makeTenant(db)
   const { id, token, secretHash } = await makeApiKey()
   await withTenant(db, { tenantId, side: 'api' }, async (tx) => {
@@ -67,13 +66,7 @@ async function measure(engine: string, db: Db): Promise<boolean> {
         paths.map((path) => ({ tenantId, id: newId('pipeline'), path, origin: 'tenant' as const, currentVersion: 1 })),
       )
   })
-  const list = (tx: Db) =>
-    tx
-      .select()
-      .from(pipeline)
-      .where(and(eq(pipeline.tenantId, tenantId)))
-      .orderBy(asc(pipeline.path))
-      .limit(listed + 1)
+  const list = (tx: Db) => rowsOfList(tx, tenantId)
 
   const ports = portsOver(db)
   const guarded = createApp({
@@ -82,7 +75,8 @@ async function measure(engine: string, db: Db): Promise<boolean> {
     allowedOrigins: [],
     rateLimit: boundless(),
   })
-  const bare = bareServer(() => list(db))
+  // The library with its defaults: no caller, no limits, no tenant.
+  const bare = createYoga({ schema: bareSchema(() => list(db)), ...yogaOptions })
   const ask = async (server: { fetch(request: Request): Promise<Response> | Response }): Promise<void> => {
     const response = await server.fetch(requestOf(token))
     const { data } = await response.json()
@@ -101,7 +95,7 @@ type Setting = { db: Db; ports: Ports; token: string; tenantId: string; list: (t
 
 async function measureGuards(name: string, { db, ports, token, tenantId, list }: Setting): Promise<void> {
   const rows = await list(db)
-  const parsed = parse(document)
+  const parsed = parse(question)
   const operation = getOperationAST(parsed)
   if (!operation) throw new Error('the document has no operation')
   const answer = { data: { pipelines: { nodes: rows, pageInfo: {} } } }
@@ -117,7 +111,7 @@ async function measureGuards(name: string, { db, ports, token, tenantId, list }:
     'row-level-security-and-limits-of-statements': [bound, () => list(db)],
     'read-and-check-body': [() => readPost(requestOf(token), 262_144), () => requestOf(token).json()],
     'limits-of-a-new-document': [() => faultOfSize(parsed)],
-    'parse-and-validate-a-new-document': [() => validate(schema, parse(document))],
+    'parse-and-validate-a-new-document': [() => validate(schema, parse(question))],
     cost: [() => costOf(schema, operation, new Map(), { first: listed })],
     'rate-limits': [() => limit.take([buckets[0], buckets[1]], 1)],
     'cursor-of-a-page': [() => cursors.at(['bench/list/p0000', 'pip_x'])],
@@ -155,25 +149,6 @@ function requestOf(token: string): Request {
     headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
     body,
   })
-}
-
-// The library with its defaults, the same rows and the same fields: no caller, no limits, no tenant.
-function bareServer(list: () => Promise<(typeof pipeline.$inferSelect)[]>) {
-  const types = buildSchema(`
-    type Query { pipelines(first: Int!): Page! }
-    type Page { nodes: [Pipeline!]! pageInfo: PageInfo! }
-    type PageInfo { hasNextPage: Boolean! endCursor: String }
-    type Pipeline { id: ID! path: String! version: Int! updatedAt: String! }`)
-  const query = types.getQueryType()?.getFields()['pipelines']
-  if (!query) throw new Error('the schema has no such field')
-  query.resolve = async (_root, { first }) => {
-    const rows = await list()
-    const nodes = rows
-      .slice(0, first)
-      .map((row) => ({ ...row, version: row.currentVersion, updatedAt: row.updatedAt.toISOString() }))
-    return { nodes, pageInfo: { hasNextPage: rows.length > first, endCursor: btoa(nodes.at(-1)?.path ?? '') } }
-  }
-  return createYoga({ schema: types, graphqlEndpoint: '/graphql', logging: false, graphiql: false, landingPage: false })
 }
 
 // As the API has it, but for a limit that a bench would reach.

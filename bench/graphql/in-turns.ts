@@ -1,0 +1,61 @@
+import { Agent, request } from 'node:http'
+import { body, listed } from './question.ts'
+
+/** A server that is asked, and what it wants to see of the caller. */
+export type Asked = { url: string; token?: string | undefined }
+
+/** How a server is loaded: `perRound` requests, `atOnce` of them on their way at a time, `rounds` times. */
+export type Load = { rounds: number; perRound: number; atOnce: number }
+
+/**
+ * Medians of the milliseconds that a request takes of each server's time under this load. Servers are asked in turns, in
+ * another order each round, so that the load of the machine meets all alike. Throws when an answer is not the whole list.
+ */
+export async function inTurns<Name extends string>(
+  servers: Readonly<Record<Name, Asked>>,
+  { rounds, perRound, atOnce }: Load,
+): Promise<Record<Name, number>> {
+  const agent = new Agent({ keepAlive: true, maxSockets: atOnce })
+  // Its keys are those of `servers`.
+  const names = Object.keys(servers) as Name[]
+  const spent = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>
+  const warmups = Math.ceil(rounds / 5)
+  for (let round = -warmups; round < rounds; round++) {
+    const from = Math.abs(round) % names.length
+    for (const name of [...names.slice(from), ...names.slice(0, from)]) {
+      const begun = performance.now()
+      let left = perRound
+      const asking = async (): Promise<void> => {
+        while (left-- > 0) await ask(agent, servers[name])
+      }
+      await Promise.all(Array.from({ length: atOnce }, asking))
+      if (round >= 0) spent[name].push((performance.now() - begun) / perRound)
+    }
+  }
+  agent.destroy()
+  const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
+  return Object.fromEntries(names.map((name) => [name, median(spent[name])])) as Record<Name, number>
+}
+
+function ask(agent: Agent, { url, token }: Asked): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    }
+    const asked = request(url, { method: 'POST', agent, headers }, (response) => {
+      const pieces: Buffer[] = []
+      response.on('data', (piece: Buffer) => pieces.push(piece))
+      response.on('error', reject)
+      response.on('end', () => {
+        const text = Buffer.concat(pieces).toString()
+        // A GraphQL error comes with status 200.
+        if (text.split('"path":').length === listed + 1) resolve()
+        else reject(new Error(`the list of ${url} is not whole: ${text.slice(0, 300)}`))
+      })
+    })
+    asked.on('error', reject)
+    asked.end(body)
+  })
+}
