@@ -23,7 +23,7 @@ const reads = [
 ]
 
 // A runtime closes connections that were idle, and a request may just be on its way over one: a read is asked again, once.
-function post(url: string, token: string, query: string): Promise<Response> {
+function post(url: string, token: string, query = ''): Promise<Response> {
   const ask = (): Promise<Response> =>
     fetch(url, {
       method: 'POST',
