@@ -18,6 +18,7 @@ export const scopes = [
   'pipelines:write',
   'runs:read',
   'runs:write',
+  'data:read',
   'schedules:read',
   'schedules:write',
   'workers:read',
@@ -50,6 +51,7 @@ export const roleScopes: Readonly<Record<Role, readonly Scope[]>> = {
   TENANT_ADMIN: tenantScopes,
   DATA_ENGINEER: [
     ...reading,
+    'data:read',
     'pipelines:write',
     'runs:write',
     'schedules:write',
@@ -57,8 +59,8 @@ export const roleScopes: Readonly<Record<Role, readonly Scope[]>> = {
     'credentials:write',
     'workers:write',
   ],
-  DATA_ANALYST: reading,
-  DATA_STEWARD: [...reading, 'audit:read'],
+  DATA_ANALYST: [...reading, 'data:read'],
+  DATA_STEWARD: [...reading, 'data:read', 'audit:read'],
   POWER_USER: [...reading, 'runs:write'],
   PLATFORM_ADMIN: [
     'platform:admin',

@@ -6,6 +6,7 @@ import type { Log } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { makeApiKey } from '../shared/secrets/api-key.ts'
 import { adopt } from '../shared/runs/ledger.ts'
+import { serveReads } from '../workers/reader/serve-reads.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../workers/worker.ts'
 import { keepAnchors } from './audit-anchors.ts'
 import { type HttpServer, serveHttp } from './http-server.ts'
@@ -49,9 +50,11 @@ export async function startStandalone(
   const lock = await lockFolder(dataDir)
   const { ports, close } = await open(dataDir, options.logLevel)
   const platformKey = await platformKeyOf(ports, join(dataDir, 'platform-api-key'))
-  const worker = startWorker(ports, { ...options, dataDir })
+  let worker: Worker | undefined
+  const reads = await serveReads(() => worker, { host: '127.0.0.1', port: 0, ports })
+  const working = (worker = startWorker(ports, { ...options, dataDir, readerUrl: reads.url }))
   // One process owns every lease here: what another owner held is given back at once instead of after its lease.
-  await adopt(ports.db, worker.id)
+  await adopt(ports.db, working.id)
   const anchors = keepAnchors(ports.db, dataDir, ports)
   const app = createApp({
     ports: async () => ({ ports }),
@@ -60,7 +63,8 @@ export async function startStandalone(
     identity: { accountUrl: options.accountUrl },
   })
   const leave = async (graceMs: number): Promise<void> => {
-    await worker.stop(graceMs)
+    await reads.stop()
+    await working.stop(graceMs)
     await anchors.stop()
     await close()
     lock[Symbol.dispose]()
@@ -74,7 +78,7 @@ export async function startStandalone(
     dataDir,
     platformKey,
     ports,
-    worker,
+    worker: working,
     async stop(graceMs) {
       await server.stop()
       await leave(graceMs)

@@ -42,6 +42,15 @@ export const workerEnv = processEnv
     WAKE_HOST: z.string().default('127.0.0.1'),
     WAKE_PORT: port.default(8083),
     ...lakeVariables,
+    /** Address where control planes read tenants' rows; served unless QStash wakes the worker, and always with READER_URL. */
+    READER_HOST: z.string().default('127.0.0.1'),
+    /** Its port; when unset 8084, or a free one if that is taken. */
+    READER_PORT: port.optional(),
+    /** Where control planes reach that door; default: where it listens, by the name of this machine if that is on all of its addresses. */
+    READER_URL: z
+      .url({ protocol: /^https?$/ })
+      .transform((url) => url.replace(/\/+$/, ''))
+      .optional(),
     /** For how long a wake-up may stay unanswered while there is work, to keep a container alive; without it each is answered at once. */
     WAKE_HOLD: duration
       .refine((text) => durationMs(text) <= 240_000, '4m at most')

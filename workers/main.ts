@@ -26,6 +26,7 @@ import { shareOver } from './redis/share.ts'
 import { processLog } from './process-log.ts'
 import { lakeOptions } from './lake/tenant-store.ts'
 import { startWorker, type Worker } from './worker.ts'
+import { type ReadServer, serveReads } from './reader/serve-reads.ts'
 import { serveWakes, type WakeServer } from './waking/serve-wakes.ts'
 import { wakeMetrics, workerMetrics } from './worker-metrics.ts'
 
@@ -39,8 +40,8 @@ const help = `A worker of Tributary: takes steps from PostgreSQL and runs each i
   --help             this text
 
 Environment: DATABASE_URL and PLATFORM_KEYS, and what .env.example tells beside them (TRIBUTARY_DATA_DIR, SMTP_URL,
-SMTP_FROM, ALLOW_PRIVATE_NETWORK, REDIS_URL, QSTASH_TOKEN and those beside it, HEALTH_HOST, HEALTH_PORT, STOP_GRACE,
-LOG_LEVEL).
+SMTP_FROM, ALLOW_PRIVATE_NETWORK, REDIS_URL, QSTASH_TOKEN and those beside it, READER_HOST, READER_PORT, READER_URL, HEALTH_HOST,
+HEALTH_PORT, STOP_GRACE, LOG_LEVEL).
 
 SIGTERM and SIGINT: claims nothing more, gives running steps STOP_GRACE to end, gives the rest back, exits 0. A second
 one ends it at once; what it had is another worker's when its leases run out.
@@ -90,6 +91,7 @@ async function main(args: string[]): Promise<void> {
 
   let worker: Worker | undefined
   let wakes: WakeServer | undefined
+  let reads: ReadServer | undefined
   const stopping = new AbortController()
   const fleet = fleetMetrics(db, 'worker')
   const health = await serveHealth(
@@ -113,6 +115,7 @@ async function main(args: string[]): Promise<void> {
   )
   const leave = async (): Promise<void> => {
     await wakes?.stop()
+    await reads?.stop()
     await worker?.stop(env.STOP_GRACE)
     await health.stop()
     await shared.close()
@@ -138,7 +141,21 @@ async function main(args: string[]): Promise<void> {
       },
       { host: env.WAKE_HOST, port: env.WAKE_PORT, holdMs: env.WAKE_HOLD, sender, ports },
     )
-  log.info('worker.starting', { health: health.url, dataDir, folder, ...(wakes ? { wakes: wakes.url } : {}) })
+  // Where QStash wakes, the control plane is elsewhere: without an address it finds no door on this machine's loopback.
+  if (env.READER_URL !== undefined || !sender)
+    reads = await serveReads(() => worker, {
+      host: env.READER_HOST,
+      port: env.READER_PORT,
+      url: env.READER_URL,
+      ports,
+    })
+  log.info('worker.starting', {
+    health: health.url,
+    dataDir,
+    folder,
+    ...(wakes ? { wakes: wakes.url } : {}),
+    ...(reads ? { reads: reads.url } : {}),
+  })
   await untilReady(ports, 'worker', stopping.signal)
   if (stopping.signal.aborted) return
   worker = startWorker(ports, {
@@ -147,6 +164,7 @@ async function main(args: string[]): Promise<void> {
     folder,
     capacity,
     lake,
+    readerUrl: reads?.url,
     allowPrivateNetwork: env.ALLOW_PRIVATE_NETWORK,
     mail: env.SMTP_URL && env.SMTP_FROM ? { url: env.SMTP_URL, from: env.SMTP_FROM } : undefined,
   })

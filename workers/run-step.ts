@@ -22,6 +22,7 @@ import { startInTransaction } from '../shared/runs/start-in-transaction.ts'
 import { wakeRun } from '../shared/runs/wake-run.ts'
 import type { StepResult, WantedRun } from './define.ts'
 import { type LakeOptions, tenantStore } from './lake/tenant-store.ts'
+import type { Binding } from './process/messages.ts'
 import type { ProcessPool } from './process/pool.ts'
 import { measureStorage } from './measure-storage.ts'
 import { stepInput } from './step-input.ts'
@@ -96,24 +97,32 @@ async function attempt(
     events.log('info', 'Not run: its "when" does not hold, or its feature is switched off.')
     return { outputs: { skipped: true } }
   }
-  const root = rootOf(claim, options)
-  const binding = {
-    tenant: input.tenant,
-    limits: input.limits,
-    store: await tenantStore(options.lake, claim.tenantId, root),
+  return await pool.run(await bindingOf(input, options), input.job, events, signal)
+}
+
+/** What a tenant's process is told once: its tenant, its limits, and where its lake and folders are. */
+export async function bindingOf(
+  { tenant, limits }: Pick<Binding, 'tenant' | 'limits'>,
+  options: Pick<StepOptions, 'dataDir' | 'lake' | 'allowPrivateNetwork'>,
+): Promise<Binding> {
+  const root = rootOf(tenant.id, options)
+  return {
+    tenant,
+    limits,
+    store: await tenantStore(options.lake, tenant.id, root),
     filesRoot: join(root, 'files'),
     workRoot: join(root, 'work'),
     allowPrivateNetwork: options.allowPrivateNetwork,
   }
-  return await pool.run(binding, input.job, events, signal)
 }
 
-const rootOf = (claim: Claim, { dataDir }: StepOptions): string => join(dataDir, 'tenants', claim.tenantId)
+const rootOf = (tenantId: string, { dataDir }: Pick<StepOptions, 'dataDir'>): string =>
+  join(dataDir, 'tenants', tenantId)
 
 // Before the step's outcome: what comes after it is judged by what it left. A measure that fails costs no step its result.
 async function measure(ports: Ports, claim: Claim, options: StepOptions): Promise<void> {
   try {
-    await noteStorage(ports.db, claim.tenantId, await measureStorage(rootOf(claim, options)))
+    await noteStorage(ports.db, claim.tenantId, await measureStorage(rootOf(claim.tenantId, options)))
   } catch (error) {
     ports.log.warn('storage.unmeasured', { runId: claim.runId, step: claim.stepKey, error: describeError(error) })
   }

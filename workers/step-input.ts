@@ -58,13 +58,7 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
     const sqlPaths = sqlFields(entry.settings).map((field) => field.path)
     const settings = resolveSettings(row.step.settings, sqlPaths, values.all)
     return {
-      tenant: { id: row.tenant.id, companyName: row.tenant.companyName, adminEmail: row.tenant.adminEmail },
-      limits: {
-        memoryBytes: row.limits.memoryBytes,
-        threads: row.limits.threads,
-        diskBytes: row.limits.diskBytes,
-        rowsMax: row.limits.rowsPerMonth,
-      },
+      ...boundTo(row),
       job: {
         id: `${claim.runId}/${claim.stepKey}/${claim.fence}`,
         psType: row.step.psType,
@@ -81,6 +75,15 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
       },
     }
   })
+}
+
+/** Who a tenant's process works for, and what its plan gives it. */
+export function boundTo({ tenant: { id, companyName, adminEmail }, limits }: Pick<Read, 'tenant' | 'limits'>): {
+  tenant: Binding['tenant']
+  limits: Binding['limits']
+} {
+  const { memoryBytes, threads, diskBytes, rowsPerMonth } = limits
+  return { tenant: { id, companyName, adminEmail }, limits: { memoryBytes, threads, diskBytes, rowsMax: rowsPerMonth } }
 }
 
 const itemsMax = 1_000

@@ -1,6 +1,8 @@
 import { hostname } from 'node:os'
 import { type QueueType, queueTypes } from '../schema/states.ts'
 import { withLedger } from '../shared/db/db.ts'
+import type { DataRead, DataRow } from '../shared/datasets/reader.ts'
+import { AppError } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
@@ -13,6 +15,7 @@ import { keepAudits } from './keep-audit.ts'
 import { keepDoing } from './keep-doing.ts'
 import { keepTriggers } from './keep-triggers.ts'
 import type { LakeOptions } from './lake/tenant-store.ts'
+import { answerRead } from './reader/answer-read.ts'
 import { release } from './release.ts'
 import { runStep } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
@@ -35,6 +38,8 @@ export type WorkerOptions = {
    */
   folder?: string
   allowPrivateNetwork: boolean
+  /** Where control planes reach its door for reads; without one it takes none. */
+  readerUrl?: string | undefined
   /** Where mail goes; without one the messages stay in the outbox. */
   mail?: MailServer | undefined
   leaseMs?: number
@@ -48,6 +53,7 @@ export type WorkerOptions = {
 const sweepEveryMs = 3_600_000
 // So many tenants are looked at for one claim; those that get nothing of it are free again at once.
 const homesPerClaim = 64
+const readsPerTenant = 8
 
 /** What a worker is doing, and has done since it started. */
 export type WorkerFigures = {
@@ -64,6 +70,8 @@ export type Worker = {
   pool: ProcessPool
   /** Figures of this process. */
   figures(): WorkerFigures
+  /** Answers one read of a tenant's lake. Throws UNAVAILABLE when it stops, or when the tenant reads too much at once. */
+  read(read: DataRead, signal: AbortSignal): Promise<DataRow[]>
   /**
    * Looks for work at once, and resolves when a look that began after this call found nothing and nothing runs any more;
    * when the worker stops; or when `signal` aborts.
@@ -89,6 +97,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   const pool = processPool()
   const mailLogin = liveSecrets.guard({ url: options.mail?.url })
   const running = new Map<Promise<void>, string>()
+  const reading = new Map<string, number>()
   const tally = { claims: 0, heartbeatsFailed: 0 }
   const stopping = new AbortController()
   const giveBack = new AbortController()
@@ -109,7 +118,12 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
 
   // Tenants whose lakes are open here, or are about to be.
   const atHome = (more: readonly Claim[] = []): string[] => [
-    ...new Set([...running.values(), ...pool.pids().keys(), ...more.map(({ tenantId }) => tenantId)]),
+    ...new Set([
+      ...running.values(),
+      ...reading.keys(),
+      ...pool.pids().keys(),
+      ...more.map(({ tenantId }) => tenantId),
+    ]),
   ]
 
   async function next(limit: number): Promise<Claim[]> {
@@ -155,6 +169,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       capacity,
       running: running.size,
       draining: stopping.signal.aborted,
+      reader: options.readerUrl === undefined ? undefined : { url: options.readerUrl, folder },
     })
   const keepMine = async (ids: readonly string[]): Promise<void> => {
     if (folder !== undefined) await withLedger(ports.db, 'worker', (tx) => keepHomes(tx, id, ids, leaseMs))
@@ -206,6 +221,21 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     id,
     pool,
     figures: () => ({ ...tally, capacity, running: running.size, draining: stopping.signal.aborted }),
+    async read(read, signal) {
+      const { tenantId } = read
+      const others = reading.get(tenantId) ?? 0
+      if (stopping.signal.aborted || others >= readsPerTenant)
+        throw new AppError('UNAVAILABLE', 'This worker reads nothing more for the tenant now.')
+      // Before it takes the tenant home: from here on it seems to be nobody else's.
+      reading.set(tenantId, others + 1)
+      try {
+        return await answerRead(ports, pool, read, { ...step, worker: id, folder }, signal)
+      } finally {
+        const left = (reading.get(tenantId) ?? 1) - 1
+        if (left === 0) reading.delete(tenantId)
+        else reading.set(tenantId, left)
+      }
+    },
     drained: (signal) =>
       new Promise((resolve) => {
         const end = (): void => {

@@ -129,6 +129,7 @@ function scopeDescriptions(): Record<Scope, string> {
     'pipelines:write': 'Saves pipelines.',
     'runs:read': 'Reads and watches runs.',
     'runs:write': 'Starts, cancels and retries runs.',
+    'data:read': 'Reads rows of the tenant’s tables, their history and what is known about them.',
     'schedules:read': 'Reads schedules, backfills, webhooks and other triggers.',
     'schedules:write': 'Makes, changes and removes schedules, backfills and webhooks.',
     'workers:read': 'Reads and watches the queues of the tenant and how many workers serve them.',

@@ -543,6 +543,8 @@ export type Scope =
   | 'CREDENTIALS_READ'
   /** Stores credentials. */
   | 'CREDENTIALS_WRITE'
+  /** Reads rows of the tenant’s tables, their history and what is known about them. */
+  | 'DATA_READ'
   /** Lists keys of the tenant, never their secrets. */
   | 'KEYS_READ'
   /** Makes, rotates and revokes keys of the tenant, with no more scopes than its own. */

@@ -200,6 +200,10 @@ export const worker = app.table('worker', {
   draining: boolean().notNull().default(false),
   startedAt: at('started_at').notNull().defaultNow(),
   lastSeen: at('last_seen').notNull().defaultNow(),
+  /** Where it takes reads; null when it takes none. */
+  readerUrl: text('reader_url'),
+  /** What names its folder; null for the only worker. */
+  folder: text(),
 })
 
 /** The platform's own switch over all queues: one row. Steps that started before `releaseBefore` are given back. */

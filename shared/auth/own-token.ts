@@ -8,7 +8,7 @@ export const ownIssuer = 'tributary'
 
 /** A kind of token of our own. A token of one kind is never taken for one of another: purpose, type and audience differ. */
 export type OwnToken = {
-  purpose: Extract<SigningPurpose, 'session' | 'service'>
+  purpose: Extract<SigningPurpose, 'session' | 'service' | 'read'>
   typ: string
   audience: string
   lifetimeSeconds: number

@@ -138,11 +138,16 @@ export type SeenWorker = {
   capacity: number
   running: number
   draining: boolean
+  /** Where it takes reads, and what names its folder, if it is not the only worker. Default: it takes none. */
+  reader?: { url: string; folder: string | undefined } | undefined
 }
 
 /** Says that a worker is here; for status views. Rows of workers that went without a word are removed after a day. */
-export async function seeWorker(db: Db, worker: SeenWorker): Promise<void> {
-  await withLedger(db, 'worker', (tx) => tx.execute(sql`select app.see_worker(${JSON.stringify(worker)}::jsonb)`))
+export async function seeWorker(db: Db, { reader, ...worker }: SeenWorker): Promise<void> {
+  await withLedger(db, 'worker', async (tx) => {
+    await tx.execute(sql`select app.see_worker(${JSON.stringify(worker)}::jsonb)`)
+    if (reader) await tx.execute(sql`select app.offer_reader(${worker.id}, ${reader.url}, ${reader.folder ?? null})`)
+  })
 }
 
 /** A worker that has stopped is here no more. */

@@ -24,6 +24,21 @@ export async function takeHomes(tx: Tx, wanted: Wanted, limit: number, leaseMs: 
   return row?.value ?? []
 }
 
+/** Makes one tenant the worker's own for `leaseMs`, to read for it; false while another worker has it. */
+export function takeHome(
+  db: Db,
+  wanted: { worker: string; folder: string; tenantId: string; leaseMs: number },
+): Promise<boolean> {
+  const { worker, folder, tenantId, leaseMs } = wanted
+  return withLedger(db, 'worker', async (tx) => {
+    const [row] = await rowsOf<{ mine: boolean }>(
+      tx,
+      sql`select app.take_home(${worker}, ${folder}, ${tenantId}, ${leaseMs}) as mine`,
+    )
+    return row?.mine ?? false
+  })
+}
+
 /** Says whose lakes the worker has open, for another `leaseMs`; its other tenants are free for any worker. */
 export async function keepHomes(tx: Tx, worker: string, tenants: readonly string[], leaseMs: number): Promise<void> {
   await tx.execute(sql`select app.keep_homes(${worker}, ${textArray(tenants)}, ${leaseMs})`)

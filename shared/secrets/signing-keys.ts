@@ -1,7 +1,16 @@
 import type { PlatformKeys } from './secret-box.ts'
 
 /** What a signature is for: a key made for one purpose verifies nothing of another. */
-export type SigningPurpose = 'session' | 'link' | 'service' | 'cursor' | 'webhook' | 'request' | 'limit' | 'key-cache'
+export type SigningPurpose =
+  | 'session'
+  | 'link'
+  | 'service'
+  | 'read'
+  | 'cursor'
+  | 'webhook'
+  | 'request'
+  | 'limit'
+  | 'key-cache'
 
 /** An Ed25519 pair: both halves as JSON Web Keys. */
 export type KeyPair = { privateKey: JsonWebKey; publicKey: JsonWebKey }

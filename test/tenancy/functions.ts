@@ -29,6 +29,7 @@ const across: Record<string, string> = {
   'worker finish_outbox': 'ends what claim_outbox gave',
   'worker flush_denials': 'writes what was counted to the log of each tenant',
   'worker keep_homes': 'the worker says which tenants it has at home',
+  'worker take_home': 'the worker takes a tenant home, to read for it',
   'worker take_homes': 'the worker takes tenants home',
   'worker note_storage': 'the worker measured the folder of that tenant',
   'worker reap': 'gives back leases that ran out',

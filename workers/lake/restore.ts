@@ -63,8 +63,11 @@ export async function restore(connection: Connection, wanted: Restore): Promise<
   })
 }
 
-// By its values rather than by the key alone, for the key of a record stays when the type of a column is widened.
-async function findKey(
+/**
+ * The composite key of a record by the values of its business key, for it stays when the type of a column is widened.
+ * Throws KEY_INVALID, and NOT_FOUND for a record that never was.
+ */
+export async function findKey(
   connection: Connection,
   table: Table,
   record: Readonly<Record<string, Bindable>>,

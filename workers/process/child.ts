@@ -3,12 +3,14 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bindSql } from '../../shared/config/sql.ts'
 import { AppError, type ErrorData, errorData } from '../../shared/errors.ts'
+import type { DataRead } from '../../shared/datasets/reader.ts'
 import { redactor } from '../../shared/redact.ts'
 import type { StepContext, StepResult } from '../define.ts'
 import { tenantFiles } from '../files.ts'
 import { type Lake, type LakePlace, openLake } from '../lake/open.ts'
 import { writeStepLog } from '../lake/step-log.ts'
 import { processors } from '../processors/index.ts'
+import { readLake } from '../reader/read-lake.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
 import { throttle } from './throttle.ts'
 
@@ -19,6 +21,7 @@ const lakeWaitMs = 45_000
 const logTimeoutMs = 5_000
 const lookAgainMs = 250
 const running = new Map<string, AbortController>()
+const reading = new Map<string, AbortController>()
 let bound: { binding: Binding; lake: Lake } | undefined
 
 // Gone with its parent, at once: a regular exit would wait for what runs inside the engine and keep the lake locked.
@@ -31,6 +34,9 @@ process.on('message', (message: ToChild) => {
   else if (message.kind === 'run') void run(message.job)
   else if (message.kind === 'abort')
     running.get(message.jobId)?.abort(new AppError('CANCELLED', 'The step was stopped.'))
+  else if (message.kind === 'read') void answer(message.readId, message.read)
+  else if (message.kind === 'stop_read')
+    reading.get(message.readId)?.abort(new AppError('TIMED_OUT', 'The read took too long.'))
   else void close()
 })
 say({ kind: 'ready' })
@@ -111,6 +117,21 @@ async function run(job: Job): Promise<void> {
   }
 }
 
+async function answer(readId: string, read: DataRead): Promise<void> {
+  const abort = new AbortController()
+  reading.set(readId, abort)
+  try {
+    if (!bound) throw new Error('a read came before its tenant')
+    using connection = await bound.lake.connect(abort.signal)
+    say({ kind: 'rows', readId, rows: await readLake(connection, read) })
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code === 'INTERNAL') console.error(error)
+    say({ kind: 'unread', readId, error: errorData(error) })
+  } finally {
+    reading.delete(readId)
+  }
+}
+
 // In the lake the tenant can join it with its rows. The ledger has it too: a lake that is gone or full costs no step its end.
 async function keepLog(
   job: Job,
@@ -183,7 +204,7 @@ function contextOf(
 }
 
 async function close(): Promise<void> {
-  for (const abort of running.values()) abort.abort()
+  for (const abort of [...running.values(), ...reading.values()]) abort.abort()
   await bound?.lake.close()
   process.exit(0)
 }

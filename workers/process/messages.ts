@@ -1,3 +1,4 @@
+import type { DataRead, DataRow } from '../../shared/datasets/reader.ts'
 import type { ErrorData } from '../../shared/errors.ts'
 import type { Store } from '../lake/attach.ts'
 import type { OutputValue, ProcessLimits, Progress, StepResult } from '../define.ts'
@@ -30,6 +31,8 @@ export type ToChild =
   | { kind: 'bind'; binding: Binding }
   | { kind: 'run'; job: Job }
   | { kind: 'abort'; jobId: string }
+  | { kind: 'read'; readId: string; read: DataRead }
+  | { kind: 'stop_read'; readId: string }
   | { kind: 'close' }
 
 /** Child to parent. */
@@ -41,3 +44,5 @@ export type FromChild =
   | { kind: 'log'; jobId: string; level: 'info' | 'warn' | 'error'; message: string }
   | { kind: 'done'; jobId: string; result: StepResult }
   | { kind: 'failed'; jobId: string; error: ErrorData }
+  | { kind: 'rows'; readId: string; rows: DataRow[] }
+  | { kind: 'unread'; readId: string; error: ErrorData }

@@ -1,3 +1,4 @@
+import type { DataRead, DataRow } from '../../shared/datasets/reader.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { StepResult } from '../define.ts'
 import type { Binding, Job } from './messages.ts'
@@ -17,6 +18,11 @@ export type ProcessPool = {
    * when the process ended under it (`context.collateral` when another job's kill took it along).
    */
   run(binding: Binding, job: Job, events: JobEvents, signal: AbortSignal): Promise<StepResult>
+  /**
+   * Reads the tenant's lake in that same process, beside whatever runs there: the lake has one writer, and a transaction
+   * of a load does not hold up those that read. Rejects when `signal` aborts, and with the read's AppError.
+   */
+  read(binding: Binding, read: DataRead, signal: AbortSignal): Promise<DataRow[]>
   /** Process ids of the tenants that have one. */
   pids(): Map<string, number>
   /**
@@ -98,6 +104,10 @@ export function processPool(options: PoolOptions = { idleMs: 30_000, killAfterMs
         clearTimeout(timer)
         signal.removeEventListener('abort', stop)
       }
+    },
+    async read(binding, read, signal) {
+      const child = await unlessAborted(take(binding), signal)
+      return child.read(read, signal)
     },
     pids: () => new Map([...started].map(([id, child]) => [id, child.pid])),
     canSpawn() {

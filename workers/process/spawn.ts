@@ -1,8 +1,10 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import type { DataRead, DataRow } from '../../shared/datasets/reader.ts'
 import { AppError, type ErrorData, errorFromData } from '../../shared/errors.ts'
 import { redactor } from '../../shared/redact.ts'
 import type { StepResult } from '../define.ts'
+import { abortedError } from '../aborted.ts'
 import { passLines } from './lines.ts'
 import { limitProcess } from './limit.ts'
 import type { Binding, FromChild, Job, ToChild } from './messages.ts'
@@ -22,6 +24,8 @@ export type TenantProcess = {
   bind(binding: Binding): Promise<void>
   run(job: Job, events: JobEvents): Promise<StepResult>
   abort(jobId: string): void
+  /** Rows of the tenant's lake. One that is aborted is asked to stop and rejects at once; the process lives on. */
+  read(read: DataRead, signal: AbortSignal): Promise<DataRow[]>
   /** Kills the process at once. `jobId` names the job that is meant; the others learn that they were not. */
   kill(jobId?: string): void
   /** Lets it end by itself, and kills it after 5 s. Resolves when it is gone. */
@@ -57,6 +61,8 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
   const secrets = redactor()
   if (child.stderr) passLines(child.stderr, (line) => process.stderr.write(secrets.text(line)))
   const jobs = new Map<string, Running>()
+  const reads = new Map<string, PromiseWithResolvers<DataRow[]>>()
+  let readsAsked = 0
   const bound = Promise.withResolvers<void>()
   const ready = Promise.withResolvers<void>()
   const ended = Promise.withResolvers<void>()
@@ -94,10 +100,11 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     void self.close()
   }
   const waitIdle = (): void => {
-    if (self.closing && jobs.size === 0) void self.close()
+    const isIdle = jobs.size === 0 && reads.size === 0
+    if (self.closing && isIdle) void self.close()
     if (!idle) return
     clearTimeout(idle.timer)
-    if (jobs.size > 0) return
+    if (!isIdle) return
     const { callback } = idle
     idle.timer = setTimeout(callback, idle.ms)
     idle.timer.unref()
@@ -112,6 +119,8 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
     else if (message.kind === 'progress') jobs.get(message.jobId)?.events.progress(secrets.data(message.progress))
     else if (message.kind === 'log') jobs.get(message.jobId)?.events.log(message.level, secrets.text(message.message))
     else if (message.kind === 'done') finish(message.jobId, (job) => job.resolve(secrets.data(message.result)))
+    else if (message.kind === 'rows') reads.get(message.readId)?.resolve(message.rows)
+    else if (message.kind === 'unread') reads.get(message.readId)?.reject(errorFromData(cleanError(message.error)))
     else {
       if (spent.has(message.error.code)) self.closing = true
       finish(message.jobId, (job) => job.reject(errorFromData(cleanError(message.error))))
@@ -131,6 +140,7 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
       })
     for (const [jobId, job] of jobs) job.reject(died(jobId))
     jobs.clear()
+    for (const read of reads.values()) read.reject(new AppError('UNAVAILABLE', "The tenant's process has ended."))
     ready.reject(died(''))
     bound.reject(died(''))
     ended.resolve()
@@ -167,6 +177,28 @@ export function spawnTenantProcess(entry: string = tenantChild): TenantProcess {
       return promise
     },
     abort: (jobId) => send({ kind: 'abort', jobId }),
+    async read(read, signal) {
+      const readId = String(++readsAsked)
+      clearTimeout(idle?.timer)
+      const asked = Promise.withResolvers<DataRow[]>()
+      reads.set(readId, asked)
+      const stop = (): void => {
+        send({ kind: 'stop_read', readId })
+        asked.reject(abortedError(signal))
+      }
+      signal.addEventListener('abort', stop, { once: true })
+      try {
+        if (signal.aborted) stop()
+        else if (self.closing || !child.connected)
+          asked.reject(new AppError('UNAVAILABLE', "The tenant's process has ended."))
+        else send({ kind: 'read', readId, read })
+        return await asked.promise
+      } finally {
+        signal.removeEventListener('abort', stop)
+        reads.delete(readId)
+        waitIdle()
+      }
+    },
     kill(jobId) {
       meant = jobId
       self.closing = true
