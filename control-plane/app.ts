@@ -1,9 +1,8 @@
-import { createYoga, mapAsyncIterator, type Plugin } from 'graphql-yoga'
+import { createYoga } from 'graphql-yoga'
 import { systemClock } from '../shared/clock.ts'
 import { AppError } from '../shared/errors.ts'
 import { newId } from '../shared/ids.ts'
 import { describeError } from '../shared/log.ts'
-import type { Ports } from '../shared/ports.ts'
 import type { Sender } from '../shared/qstash/receive-delivery.ts'
 import { inProcessRateLimit, type RateLimit } from '../shared/rate-limit.ts'
 import { exportAudit } from './audit/export-audit.ts'
@@ -15,17 +14,19 @@ import type { KeyCache } from './auth/key-cache.ts'
 import { carriesBearer, isPublicDocument, publicBodyBytes } from './auth/public-document.ts'
 import { type Context, userIdOf, type Waits } from './context.ts'
 import { documentCache, documentRules } from './graphql/document-rules.ts'
-import { databaseFault, innermost, publicError, retryAfter } from './graphql/errors.ts'
+import { parsedRequests, publicResults } from './graphql/plugins.ts'
+import { databaseFault, innermost } from './graphql/errors.ts'
 import { executionRules } from './graphql/execution-rules.ts'
 import { limits } from './graphql/limits.ts'
 import { schema } from './graphql/schema.ts'
 import { admission, rateHeaders } from './http/admit.ts'
+import { corsFor } from './http/cors.ts'
 import { withEventIds } from './http/event-ids.ts'
-import { inTimeOnly } from './http/in-time.ts'
+import { type Host, type Opened, openRequest, type OpenRequest } from './http/open-request.ts'
 import { isPublished, type Params, readGet, readPost } from './http/read-params.ts'
 import { receiveFailedWake } from './http/receive-failed-wake.ts'
 import { receiveTick } from './http/receive-tick.ts'
-import { writeJson } from './http/write-json.ts'
+import { asAccepted, refuse } from './http/refuse.ts'
 import { answerOf, problemOf } from './rest/answer.ts'
 import { findRoute, restPrefix } from './rest/find-route.ts'
 import { publishedAt } from './rest/published.ts'
@@ -34,7 +35,7 @@ import { receiveMessage } from './webhooks/receive-message.ts'
 /** How the API is put up. */
 export type AppOptions = {
   /** What a request works with; `close` is called when its answer is out and its later work done. */
-  ports: (request: Request) => Promise<{ ports: Ports; close?: () => Promise<void> }>
+  ports: (request: Request) => Promise<Opened>
   /** GraphiQL, and answers to requests without a key. */
   development: boolean
   /** Origins of browsers that may call, in full: `https://console.example`. */
@@ -53,9 +54,6 @@ export type AppOptions = {
   /** Who may report to `/wake-failed` the wake-ups that nobody took; nobody by default. */
   failedWakes?: Sender | undefined
 }
-
-/** What the host lends to one request: `address` is where it comes from, which no header of it can say. */
-export type Host = { waitUntil?: (work: Promise<unknown>) => void; address?: string | undefined }
 
 /** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>`, `/tick`, `/wake-failed` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
@@ -152,46 +150,9 @@ export function createApp(options: AppOptions): App {
     }
   }
 
-  // Opens what the request works with; `end` closes it when its answer is out.
-  async function open(request: Request, requestId: string, host: Host): Promise<{ context: Context; end: () => void }> {
-    const { ports: opened, close } = await options.ports(request)
-    const laterWork: Promise<void>[] = []
-    const gone = new AbortController()
-    const ports = { ...opened, db: inTimeOnly(opened.db, gone.signal) }
-    const context: Context = {
-      ports,
-      lastingDb: opened.db,
-      requestId,
-      auth: undefined,
-      refusal: undefined,
-      waits,
-      identity,
-      keyCache: options.keyCache,
-      address: host.address,
-      lastEventId: lastEventId(request),
-      event: { id: undefined },
-      loaders: new Map(),
-      asked: undefined,
-      idempotency: { key: request.headers.get('idempotency-key') ?? undefined, isReplay: false },
-      spending: { cost: 0, points: 0, standing: undefined },
-      stop: (reason) => gone.abort(reason),
-      signal: AbortSignal.any([gone.signal, request.signal]),
-      later(work) {
-        const logged = work().catch((error) =>
-          ports.log.warn('hint.lost', { requestId, error: describeError(innermost(error)) }),
-        )
-        laterWork.push(logged)
-        host.waitUntil?.(logged)
-      },
-    }
-    const end = (): void => {
-      gone.abort('answered')
-      const closed = Promise.all(laterWork)
-        .then(() => close?.())
-        .catch((error) => ports.log.warn('close.failed', { requestId, error: describeError(innermost(error)) }))
-      host.waitUntil?.(closed)
-    }
-    return { context, end }
+  async function open(request: Request, requestId: string, host: Host): Promise<OpenRequest> {
+    const standing = { waits, identity, keyCache: options.keyCache }
+    return openRequest(request, requestId, host, await options.ports(request), standing)
   }
 
   // `respond` calls `end` when its answer is out.
@@ -306,82 +267,4 @@ export function createApp(options: AppOptions): App {
       hint: 'Send the documentId of one of them, or use an API key.',
     })
   }
-}
-
-function refuse(error: AppError, requestId: string, headers: Record<string, string> = {}): Response {
-  const { code, hint, message, status } = error
-  return Response.json(
-    { errors: [{ message, extensions: { code, hint, requestId } }] },
-    { status, headers: { 'x-request-id': requestId, ...retryAfter(error), ...headers } },
-  )
-}
-
-// A refusal of the whole request, in the form by which clients of GraphQL over HTTP tell an answer of the API from that of
-// a proxy between: under another they do not look for errors in it.
-function asAccepted({ headers }: Request, response: Response): Response {
-  const form = 'application/graphql-response+json'
-  const isPlain = response.headers.get('content-type')?.startsWith('application/json') ?? false
-  if (!response.ok && isPlain && headers.get('accept')?.includes(form))
-    response.headers.set('content-type', `${form}; charset=utf-8`)
-  return response
-}
-
-// Any other comes of no stream of ours.
-function lastEventId(request: Request): string {
-  return /^[\w.]{1,100}$/.exec(request.headers.get('last-event-id') ?? '')?.[0] ?? ''
-}
-
-const corsFor = (origin: string[]) => ({
-  origin,
-  methods: ['GET', 'POST'],
-  allowedHeaders: [
-    'content-type',
-    'authorization',
-    'x-api-key',
-    'x-tenant-id',
-    'last-event-id',
-    'idempotency-key',
-    'accept',
-  ],
-  exposedHeaders: [
-    'x-request-id',
-    'retry-after',
-    ...['limit', 'remaining', 'used', 'reset', 'resource'].map((name) => `x-ratelimit-${name}`),
-  ],
-  credentials: false,
-  maxAge: 86_400,
-})
-
-// The body is read before, by rules of our own.
-const parsedRequests: Plugin<Context, Context> = {
-  onRequestParse({ serverContext: { asked }, setRequestParser }) {
-    if (!asked) return
-    const { query, variables, operationName } = asked
-    setRequestParser(() => ({ query, variables, ...(operationName === undefined ? {} : { operationName }) }))
-  },
-}
-
-// The last word on every result: errors become public ones, and an event carries its number.
-const publicResults: Plugin<Context, Context> = {
-  onResultProcess({ result, setResult, serverContext }) {
-    const { requestId, ports, spending, idempotency } = serverContext
-    const published = <R extends object>(one: R): R => {
-      const errors: unknown[] | undefined = 'errors' in one && Array.isArray(one.errors) ? one.errors : undefined
-      if (errors) noteDenials(serverContext, errors)
-      const isWhole = !('data' in one)
-      const { cost, points } = spending
-      return {
-        ...one,
-        ...(errors ? { errors: errors.map((error) => publicError(error, requestId, ports.log, isWhole)) } : {}),
-        extensions:
-          serverContext.event.id === undefined
-            ? { cost: { cost, points }, ...(idempotency.isReplay ? { idempotentReplay: true } : {}) }
-            : { eventId: serverContext.event.id },
-        stringify: writeJson,
-      }
-    }
-    if (Array.isArray(result)) setResult(result.map(published))
-    else if (Symbol.asyncIterator in result) setResult(mapAsyncIterator(result, published))
-    else setResult(published(result))
-  },
 }
