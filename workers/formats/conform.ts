@@ -48,6 +48,26 @@ export async function conform(connection: Connection, staged: Staging, want: Con
   return { staging: await fitColumns(connection, staging, targets), changes }
 }
 
+/**
+ * The types that columns will get, for whoever can give them while it reads: undefined unless every type is known without
+ * the values, and a row whose value does not fit is simply rejected.
+ */
+export function typesInAdvance(names: readonly string[], want: Conformity): TargetColumn[] | undefined {
+  if (Object.keys(want.renames).length > 0) return undefined
+  const targets = names.map((name): TargetColumn | undefined => {
+    const old = want.table && byName(want.table.columns, name)
+    const declared = declaredType(name, want, old !== undefined)
+    const mode = old ? want.contract.type(old.name) : 'discard_row'
+    const isKept = old !== undefined || want.table === undefined || want.contract.newColumn(name) === 'evolve'
+    const type = old?.type ?? declared
+    if (type === undefined || !isKept || (old && declared !== undefined && !sameType(old.type, declared)))
+      return undefined
+    return mode === 'discard_row' || (mode === 'evolve' && declared !== undefined) ? { name, type } : undefined
+  })
+  const known = targets.filter((target) => target !== undefined)
+  return known.length === names.length ? known : undefined
+}
+
 function renamesOf(staging: Staging, { table, renames }: Conformity): SchemaChange[] {
   return Object.entries(renames).flatMap(([from, to]): SchemaChange[] => {
     const old = table && byName(table.columns, from)

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { AppError } from '../../shared/errors.ts'
 import type { Connection } from '../lake/connection.ts'
 import { scrubbed } from '../lake/error.ts'
+import { fitRead, misfitColumns, misfitNames, rejectRead, type TargetColumn } from '../lake/fit-columns.ts'
 import { literal, quoted } from '../lake/names.ts'
 import { fileShift, keysFrom, type Staging } from '../lake/staging.ts'
 import { readHeader } from './csv-header.ts'
@@ -31,15 +32,26 @@ const lineBytesMax = 16 << 20
  * Reads CSV files into the temporary table `staged`, every column as text, under the names of the header. Nothing is
  * guessed: a row of another width, with a broken quote or bytes that are no text moves to `rejected`, and the rest is
  * kept letter by letter. Files of one step must have the same columns, in any order.
- * `names` gives the columns of files without a header. Throws FILE_INVALID with the name of the file.
+ * `names` gives the columns of files without a header. Where `typesOf` knows the types of all columns, the values get them
+ * on the way, and rows that do not fit are rejected. Throws FILE_INVALID with the name of the file.
  */
 export async function stageCsv(
   connection: Connection,
   files: readonly InputFile[],
   options: CsvOptions,
-  place: { workDir: string; names: readonly string[]; signal: AbortSignal; loaded(bytes: number): void },
+  place: {
+    workDir: string
+    names: readonly string[]
+    signal: AbortSignal
+    typesOf?(names: readonly string[]): readonly TargetColumn[] | undefined
+    loaded(bytes: number): void
+  },
 ): Promise<Staging> {
   let names: string[] = []
+  let types: readonly TargetColumn[] | undefined
+  // How many rows stood there before each file.
+  const starts: number[] = []
+  let rows = 0
   const readable: InputFile[] = []
   const headers: string[][] = []
   for (const [index, file] of files.entries()) {
@@ -49,21 +61,25 @@ export async function stageCsv(
     const header = options.header ? await readHeader(utf8, file.name, options) : [...place.names]
     if (index === 0) {
       names = header
-      const list = names.map((name) => `${quoted(name)} VARCHAR`).join(', ')
-      await connection.run(`CREATE OR REPLACE TEMP TABLE staged (${list}, __row BIGINT)`)
+      types = place.typesOf?.(names)
+      const list = names.map((name) => `${quoted(name)} ${typeOf(types, name)}`)
+      await connection.run(`CREATE OR REPLACE TEMP TABLE staged (${[...list, ...misfitColumns].join(', ')})`)
     } else checkSameColumns(names, header, file.name)
-    await stageFile(connection, { path: utf8, name: file.name }, index, header, options)
+    starts.push(rows)
+    rows += await stageFile(connection, { path: utf8, name: file.name }, index, header, types, options)
     readable.push({ path: utf8, name: file.name })
     headers.push(header)
     place.loaded(bytes)
   }
+  const relation = `(SELECT ${names.map(quoted).join(', ')}, ${rowOf(starts)} AS __row FROM temp.staged)`
+  if (types) await rejectRead(connection, types, rowOf(starts))
   return {
-    columns: names.map((name) => ({ name, type: 'VARCHAR' })),
-    untyped: names,
-    relation: 'temp.staged',
+    columns: names.map((name) => ({ name, type: typeOf(types, name) })),
+    untyped: types ? [] : names,
+    relation,
     keep: '__row DESC',
     keysOfRejected: (keys) => [
-      ...keysFrom('temp.staged')(keys),
+      ...keysFrom(relation)(keys),
       ...headers.map((header, index) => keysOfBroken(keys, header, index, options)),
     ],
     files: files.map((file) => file.name),
@@ -74,25 +90,46 @@ export async function stageCsv(
   }
 }
 
+const typeOf = (types: readonly TargetColumn[] | undefined, name: string): string =>
+  types?.find((column) => column.name.toLowerCase() === name.toLowerCase())?.type ?? 'VARCHAR'
+
+// Rows stand in the table as they stood in the files, one file after another, so their places tell their numbers.
+function rowOf(starts: readonly number[]): string {
+  const numbers = starts.map(
+    (start, index) => `rowid + ${BigInt(index) * 2n ** BigInt(fileShift) - BigInt(start) + 1n}`,
+  )
+  const [only = 'rowid + 1', ...more] = numbers
+  if (more.length === 0) return only
+  const cases = numbers.slice(0, -1).map((number, index) => `WHEN rowid < ${starts[index + 1]} THEN ${number}`)
+  return `CASE ${cases.join(' ')} ELSE ${numbers.at(-1)} END`
+}
+
+// Answers the number of rows.
 async function stageFile(
   connection: Connection,
   file: InputFile,
   index: number,
   header: readonly string[],
+  types: readonly TargetColumn[] | undefined,
   options: CsvOptions,
-): Promise<void> {
-  const types = header.map((name) => `${literal(name)}: 'VARCHAR'`).join(', ')
-  const nulls = options.nullValues.map(literal).join(', ')
-  const read = `read_csv(${literal(file.path)}, columns = {${types}}, auto_detect = false, header = ${options.header},
-    delim = ${literal(options.delimiter)}, quote = ${literal(options.quote)}, escape = ${literal(options.quote)},
-    nullstr = [${nulls}], allow_quoted_nulls = false, null_padding = false, strict_mode = true,
-    max_line_size = ${lineBytesMax}, buffer_size = ${2 * lineBytesMax},
-    store_rejects = true, rejects_table = 'csv_errors', rejects_scan = 'csv_scans', rejects_limit = 0)`
+): Promise<number> {
   const columns = header.map(quoted).join(', ')
-  // row_number() keeps the reader on one thread and so in the order of the file; the lines of rejects hang on it.
-  const rows = `SELECT ${columns}, (${index}::BIGINT << ${fileShift}) + row_number() OVER () FROM ${read}`
+  const into = types
+    ? `INSERT INTO staged (${columns}, ${misfitNames}) ${fitRead(header, types)}`
+    : `INSERT INTO staged (${columns}) SELECT ${columns}`
+  // Several threads read a file whose rows are all sound, and the engine makes sure in the end that each began where the
+  // one before had ended. With rejects it does not, and guesses where a row begins: then one thread reads all of it.
   try {
-    await connection.run(`INSERT INTO staged (${columns}, __row) ${rows}`)
+    return await connection.run(`${into} FROM ${readOf(file, header, options)}`)
+  } catch (error) {
+    if (error instanceof AppError && error.code !== 'INTERNAL') throw error
+  }
+  let rows: number
+  try {
+    const rejects = `store_rejects = true, rejects_table = 'csv_errors', rejects_scan = 'csv_scans', rejects_limit = 0`
+    // row_number() keeps the reader on one thread; what the engine has for that loses a quote that never closes.
+    const read = `(FROM ${readOf(file, header, options, rejects)} QUALIFY row_number() OVER () > 0)`
+    rows = await connection.run(`${into} FROM ${read}`)
   } catch (error) {
     throw readError(error, file.name)
   }
@@ -103,6 +140,16 @@ async function stageFile(
      FROM csv_errors QUALIFY row_number() OVER (PARTITION BY line_byte_position ORDER BY byte_position, column_idx) = 1`,
   )
   await connection.run(`DROP TABLE csv_errors; DROP TABLE csv_scans`)
+  return rows
+}
+
+function readOf(file: InputFile, header: readonly string[], options: CsvOptions, more?: string): string {
+  const types = header.map((name) => `${literal(name)}: 'VARCHAR'`).join(', ')
+  const nulls = options.nullValues.map(literal).join(', ')
+  return `read_csv(${literal(file.path)}, columns = {${types}}, auto_detect = false, header = ${options.header},
+    delim = ${literal(options.delimiter)}, quote = ${literal(options.quote)}, escape = ${literal(options.quote)},
+    nullstr = [${nulls}], allow_quoted_nulls = false, null_padding = false, strict_mode = true,
+    max_line_size = ${lineBytesMax}, buffer_size = ${2 * lineBytesMax}${more === undefined ? '' : `, ${more}`})`
 }
 
 // A row of another width has no columns, but its key mostly stands where it should: before the fault. What is found here

@@ -19,11 +19,13 @@ export async function compact(connection: Connection): Promise<boolean> {
 
 // Every past state that anyone asks for stands in the tables: of the catalog's own only the newest is needed.
 async function compactFiles(connection: Connection): Promise<void> {
-  await connection.transaction(async () => {
-    await connection.run(`CALL ducklake_flush_inlined_data('lake')`)
-    await connection.run(`CALL ducklake_rewrite_data_files('lake', delete_threshold => 0.05)`)
-    await connection.run(`CALL ducklake_merge_adjacent_files('lake')`)
-  })
+  // Each by itself: a transaction that puts files together may change nothing else.
+  for (const call of [
+    `ducklake_flush_inlined_data('lake')`,
+    `ducklake_rewrite_data_files('lake', delete_threshold => 0.05)`,
+    `ducklake_merge_adjacent_files('lake')`,
+  ])
+    await connection.transaction(() => connection.rows(`CALL ${call}`))
   await connection.run(`CALL ducklake_expire_snapshots('lake', older_than => ${readersKeep})`)
   await connection.run(`CALL ducklake_cleanup_old_files('lake', older_than => ${readersKeep})`)
 }

@@ -120,6 +120,49 @@ async function rejectMisfits(connection: Connection, staging: Staging, changing:
   await connection.run(`DROP TABLE misfits`)
 }
 
+/** Columns beside those of a staging whose rows get their types while they are read; NULL where all values fit. */
+export const misfitColumns = ['__bad INTEGER', '__value VARCHAR', '__raw VARCHAR'] as const
+/** Their names. */
+export const misfitNames = '__bad, __value, __raw'
+
+/**
+ * The beginning of a SELECT that reads the text columns `names` with the types of `target`, and beside them which value does
+ * not fit, if any. As `fitColumns` with `discard_row`, in the same pass over the source.
+ */
+export function fitRead(names: readonly string[], target: readonly Column[]): string {
+  const typed = names.map((name) => {
+    const type = target.find((column) => column.name.toLowerCase() === name.toLowerCase())?.type ?? 'VARCHAR'
+    return { from: { name, type: 'VARCHAR' }, to: { name, type } }
+  })
+  const casts = typed.map(({ from, to }) =>
+    isText(to.type) ? quoted(from.name) : `TRY_CAST(${quoted(from.name)} AS ${to.type})`,
+  )
+  const bad = typed.flatMap((pair) => {
+    const index = target.findIndex((column) => column.name.toLowerCase() === pair.to.name.toLowerCase())
+    return isText(pair.to.type) ? [] : [{ index, name: pair.from.name, type: pair.to.type }]
+  })
+  if (bad.length === 0) return `SELECT ${casts.join(', ')}, NULL, NULL, NULL`
+  const misfit = ({ name, type }: { name: string; type: string }): string =>
+    `${quoted(name)} IS NOT NULL AND NOT coalesce(${fits(type, quoted(name))}, false)`
+  const which = (then: (column: (typeof bad)[number]) => string): string =>
+    `CASE ${bad.map((column) => `WHEN ${misfit(column)} THEN ${then(column)}`).join(' ')} END`
+  const columns = names.map((name) => ({ name, type: 'VARCHAR' }))
+  return `SELECT ${casts.join(', ')}, ${which(({ index }) => String(index))},
+    ${which(({ name }) => `left(${quoted(name)}, 80)`)}, ${which(() => rawText(columns))}`
+}
+
+/** Moves rows of the table `staged` that `fitRead` found to be no good into `rejected`. `row` is SQL for a row's number. */
+export async function rejectRead(connection: Connection, target: readonly Column[], row: string): Promise<void> {
+  const of = (value: (column: Column) => string): string =>
+    `CASE __bad ${target.map((column, index) => `WHEN ${index} THEN ${sqlText(value(column))}`).join(' ')} END`
+  await connection.run(
+    `INSERT INTO rejected
+     SELECT __row >> ${fileShift}, __row, NULL, NULL, NULL, ${of(({ name }) => name)}, 'TYPE',
+       '"' || __value || '" is not a ' || ${of(({ type }) => type)} || ' without loss', __raw
+     FROM (SELECT __bad, __value, __raw, ${row} AS __row FROM temp.staged WHERE __bad IS NOT NULL)`,
+  )
+}
+
 /**
  * SQL that is true when the text `value` can become a value of `type` and nothing of it is lost.
  * The first test of each type, that the value prints as it was written, is quick and true for most rows.

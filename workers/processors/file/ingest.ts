@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { z } from 'zod'
 import { AppError } from '../../../shared/errors.ts'
 import { defineProcessor, type StepContext, type StepResult } from '../../define.ts'
-import { conform } from '../../formats/conform.ts'
+import { conform, type Conformity, typesInAdvance } from '../../formats/conform.ts'
 import { type InputFile, stageCsv } from '../../formats/csv.ts'
 import { declaredColumns } from '../../formats/declared-columns.ts'
 import { stageJson } from '../../formats/json.ts'
@@ -63,16 +63,17 @@ export default defineProcessor({
     if (done) return { outputs: loadOutputs(destination.table, done) }
     const files = await inputFiles(ctx, source.path)
     await openRejected(connection)
-    const staging = renameColumns(await stage(connection, ctx, source, files), source.rename)
     const table = isMadeAnew(destination) ? undefined : await findTable(connection, destination.table)
-    const { staging: rows, changes } = await conform(connection, staging, {
+    const want = {
       declared: source.columns,
       schemaFiles: await readSchemaFiles(ctx.files, ctx.tenant.id, destination.table),
       table,
       contract: contractOf(destination.contract),
       renames: destination.rename_columns,
       allowsLoss: destination.dry_run || destination.plan !== undefined,
-    })
+    }
+    const staging = renameColumns(await stage(connection, ctx, source, files, want), source.rename)
+    const { staging: rows, changes } = await conform(connection, staging, want)
     const counts = await loadInto(connection, ctx, destination, rows, table ? { changes, seen: table.columns } : {})
     if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
     return { outputs: loadOutputs(destination.table, counts) }
@@ -90,6 +91,7 @@ async function stage(
   ctx: StepContext,
   source: Source,
   files: readonly InputFile[],
+  want: Conformity,
 ): Promise<Staging> {
   const sizes = await Promise.all(files.map(async (file) => (await stat(file.path)).size))
   const total = sizes.reduce((sum, size) => sum + size, 0)
@@ -105,7 +107,14 @@ async function stage(
   if (!source.header && names.length === 0)
     throw new AppError('CONFIG_INVALID', 'A file without a header needs source.columns for the names.')
   const options = { ...source, nullValues: source.null_values }
-  return await stageCsv(connection, files, options, { workDir: ctx.workDir, names, signal: ctx.signal, loaded })
+  const isRenamed = Object.keys(source.rename).length > 0
+  return await stageCsv(connection, files, options, {
+    workDir: ctx.workDir,
+    names,
+    signal: ctx.signal,
+    loaded,
+    typesOf: (names) => (isRenamed ? undefined : typesInAdvance(names, want)),
+  })
 }
 
 function formatOf(name: string): 'csv' | 'json' | 'ndjson' | 'parquet' {

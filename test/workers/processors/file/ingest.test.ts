@@ -110,6 +110,21 @@ test('rows of another width, broken quotes and bytes that are no text are quaran
   ])
 })
 
+test.each([true, false])(
+  'rows of a file that several threads read are numbered as they stand in it (types: %s)',
+  async (isTyped) => {
+    await using t = await tenant()
+    const rows = Array.from({ length: 500_000 }, (_, i) => `${i % 499_990},"a\n""${i}"" ${'x'.repeat(60)}",${i}`)
+    rows[450_000] = '450000,broken type,x'
+    await t.write('in.csv', ['id,note,n', ...rows, ''].join('\n'))
+    const columns = { id: 'BIGINT', n: 'BIGINT', ...(isTyped ? { note: 'VARCHAR' } : {}) }
+    const destination = { table: 'orders', business_key: ['id'] }
+    expect(await t.run(ingest, { source: { path: 'in.csv', columns }, destination })).toMatchObject({ rows: 499_989 })
+    expect(await t.rows('SELECT n::INTEGER AS n FROM lake.main.orders WHERE id = 3')).toEqual([{ n: 499_993 }])
+    expect(await rejected(t)).toContainEqual(expect.objectContaining({ code: 'TYPE', line: String(2 + 2 * 450_000) }))
+  },
+)
+
 test('a quote that never closes loses nothing silently', async () => {
   await using t = await tenant()
   await t.write('in.csv', 'a,b\n1,x\n2,"open\n3,y\n')
