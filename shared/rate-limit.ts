@@ -29,6 +29,8 @@ export type Standing = {
  * A driver may throw; its callers then let the request pass.
  */
 export type RateLimit = {
+  /** It asks nobody, so that it always answers at once. */
+  isOfProcess?: boolean
   take(buckets: readonly [Bucket, ...Bucket[]], points: number, signal?: AbortSignal): Promise<Standing>
 }
 
@@ -71,6 +73,7 @@ export function inProcessRateLimit(clock: Pick<Clock, 'now'>, bucketsMax = bucke
     if (level) keep(bucket, level)
   }
   return {
+    isOfProcess: true,
     async take(buckets, points) {
       const now = clock.now().getTime()
       const found = buckets.map((bucket) => ({ bucket, level: pointsNow(bucket, now) }))

@@ -1,23 +1,19 @@
 import { messages as kinds, type PGlite, protocol, type QueryOptions } from '@electric-sql/pglite'
-import type { SQL } from 'drizzle-orm'
-import { PgDialect } from 'drizzle-orm/pg-core'
 import { drizzle } from 'drizzle-orm/pglite'
-import type { Build, Db, Exchange } from '../shared/db/db.ts'
+import type { Begin, Build, Db, Exchange } from '../shared/db/db.ts'
 
 const { serialize } = protocol
-const dialect = new PgDialect()
 
 /**
  * A query and what begins its transaction over embedded PostgreSQL, in one exchange. Two statements that are sent without a
  * Sync between them are one transaction, so what the first one sets for a transaction ends with the second.
  */
 export function exchangeOver(client: PGlite): Required<Exchange> {
-  const ask = async <T>(begin: SQL, build: Build<T>): Promise<T> => {
-    const before = dialect.sqlToQuery(begin)
+  const ask = async <T>(begin: Begin, build: Build<T>): Promise<T> => {
     const query = async (sql: string, params: unknown[], options: QueryOptions): Promise<{ rows: unknown[] }> => {
       const message = Buffer.concat([
-        serialize.parse({ text: before.sql }),
-        serialize.bind({ values: before.params.map(textOf) }),
+        serialize.parse({ text: begin.text }),
+        serialize.bind({ values: begin.values.map(textOf) }),
         serialize.execute({}),
         serialize.parse({ text: sql }),
         serialize.bind({ values: params.map(textOf) }),

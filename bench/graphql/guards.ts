@@ -155,6 +155,7 @@ function requestOf(token: string): Request {
 function boundless() {
   const limit = inProcessRateLimit(systemClock)
   return {
+    isOfProcess: true,
     take: (buckets: Parameters<typeof limit.take>[0], points: number) => {
       const [first, ...others] = buckets
       const wide = <B extends object>(bucket: B) => ({ ...bucket, pointsPerMinute: 1e9 })

@@ -80,14 +80,23 @@ async function positionAfter({ after }: PageArgs, cursors: Cursors): Promise<Pos
   return position
 }
 
-// A cursor is made when it is asked for: most pages show the last one alone.
+// A cursor is made when it is asked for: most pages show the last one alone. One class, since a page makes a hundred.
+class Edge<Row> {
+  readonly node: Row
+  readonly #cursorOf: (row: Row) => string
+
+  constructor(node: Row, cursorOf: (row: Row) => string) {
+    this.node = node
+    this.#cursorOf = cursorOf
+  }
+
+  get cursor(): string {
+    return this.#cursorOf(this.node)
+  }
+}
+
 function pageOf<Row>(rows: Row[], first: number, isLater: boolean, cursor: (row: Row) => string): Page<Row> {
-  const edges = rows.slice(0, first).map((node) => ({
-    get cursor() {
-      return cursor(node)
-    },
-    node,
-  }))
+  const edges = rows.slice(0, first).map((node) => new Edge(node, cursor))
   return {
     edges,
     pageInfo: {

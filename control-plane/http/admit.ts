@@ -49,7 +49,11 @@ export function admission(limit: RateLimit): Admission {
     points: number,
   ): Promise<Standing | undefined> => {
     const { ports, requestId, spending } = context
-    const standing = await inTime(ports, (signal) => limit.take(buckets, points, signal)).catch((error: unknown) => {
+    // What is counted here cannot be late.
+    const asked = limit.isOfProcess
+      ? limit.take(buckets, points)
+      : inTime(ports, (signal) => limit.take(buckets, points, signal))
+    const standing = await asked.catch((error: unknown) => {
       unasked ??= rarely(ports.clock)
       unasked((times) => ports.log.warn('rate_limit.open', { times, requestId, error: describeError(error) }))
       return undefined
@@ -127,6 +131,7 @@ async function inTime<T>({ clock }: Ports, work: (signal: AbortSignal) => Promis
     return await Promise.race([
       answer,
       clock.sleep(waitMs, answered.signal).then(() => {
+        if (answered.signal.aborted) return answer
         late.abort()
         throw new Error(`no answer within ${waitMs} ms`)
       }),

@@ -4,6 +4,8 @@ import { AppError } from '../../shared/errors.ts'
 export const answerBytesMax = 4 * 2 ** 20
 // Lists of an answer stand this far down at least: below it the engine's own writer is quicker than pieces.
 const depthOfPieces = 4
+// Items of such a list are written together: each call of the writer has its price.
+const itemsOfPiece = 16
 
 /**
  * A result as JSON, written piece by piece and measured as it goes: what is too large is given up there, and never stands
@@ -29,6 +31,11 @@ export function writeJson(result: unknown, bytesMax = answerBytesMax): string {
     if (depth >= depthOfPieces || !isPlain(value)) return put(JSON.stringify(value) ?? 'null')
     if (Array.isArray(value)) {
       put('[')
+      if (depth + 1 >= depthOfPieces) {
+        for (let at = 0; at < value.length; at += itemsOfPiece)
+          put(`${at > 0 ? ',' : ''}${JSON.stringify(value.slice(at, at + itemsOfPiece)).slice(1, -1)}`)
+        return put(']')
+      }
       value.forEach((item, index) => {
         if (index > 0) put(',')
         write(item, depth + 1)

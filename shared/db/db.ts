@@ -1,4 +1,4 @@
-import { type ExtractTablesWithRelations, sql } from 'drizzle-orm'
+import { type ExtractTablesWithRelations, type SQL, sql } from 'drizzle-orm'
 import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core'
 import type * as tables from '../../schema/tables/index.ts'
 
@@ -24,23 +24,36 @@ const apiStatementMs = '5000'
  */
 export function withTenant<T>(db: Db, scope: TenantScope, work: (tx: Tx) => Promise<T>): Promise<T> {
   return db.transaction(async (tx) => {
-    await tx.execute(beginAs(scope))
+    await tx.execute(statementOf(beginAs(scope)))
     return work(tx)
   })
 }
 
-// All of it ends with the transaction that it begins.
-function beginAs({ side, tenantId }: TenantScope, access: 'read' | 'write' = 'write'): ReturnType<typeof sql> {
-  const limit = side === 'api' ? sql`, set_config('statement_timeout', ${apiStatementMs}, true)` : sql``
-  const reads = access === 'read' ? sql`, set_config('transaction_read_only', 'on', true)` : sql``
-  return sql`select set_config('role', ${`tributary_${side}`}, true), set_config('app.tenant_id', ${tenantId}, true)${limit}${reads}`
+/** What a transaction begins with: settings that end with it, as a statement with its values. */
+export type Begin = { text: string; values: string[] }
+
+function beginAs({ side, tenantId }: TenantScope, access: 'read' | 'write' = 'write'): Begin {
+  const settings = [
+    ['role', `tributary_${side}`],
+    ['app.tenant_id', tenantId],
+    ...(side === 'api' ? [['statement_timeout', apiStatementMs]] : []),
+    ...(access === 'read' ? [['transaction_read_only', 'on']] : []),
+  ]
+  const calls = settings.map(([name], at) => `set_config('${name}', $${at + 1}, true)`)
+  return { text: `select ${calls.join(', ')}`, values: settings.map(([, value = '']) => value) }
+}
+
+/** The same for Drizzle. */
+export function statementOf({ text, values }: Begin): SQL {
+  const pieces = text.split(/\$\d+/).map((piece) => sql.raw(piece))
+  return sql.join(pieces.flatMap((piece, at) => (at < values.length ? [piece, sql`${values[at]}`] : [piece])))
 }
 
 /** Makes one query of a database and sends nothing: whoever has it made sends it. */
 export type Build<T> = (db: Db) => PromiseLike<T>
 
 /** How a driver sends `begin` and one query after it as a transaction of their own, in one exchange. */
-export type OneQuery = <T>(begin: ReturnType<typeof sql>, build: Build<T>) => Promise<T>
+export type OneQuery = <T>(begin: Begin, build: Build<T>) => Promise<T>
 
 /** What a driver can do in one exchange: `read` may send its query again, since it cannot write; `call` never does. */
 export type Exchange = { read: OneQuery; call?: OneQuery }
@@ -64,7 +77,7 @@ export function readOnce<T>(db: Db, scope: TenantScope, build: Build<T>): Promis
   const exchange = exchangeOf(db)
   if (exchange) return exchange.read(begin, build)
   return db.transaction(async (tx) => {
-    await tx.execute(begin)
+    await tx.execute(statementOf(begin))
     return build(tx)
   })
 }

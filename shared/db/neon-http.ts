@@ -1,9 +1,9 @@
 import { neon, neonConfig, NeonDbError } from '@neondatabase/serverless'
-import { DrizzleQueryError, type SQL } from 'drizzle-orm'
+import { DrizzleQueryError } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/neon-http'
 import type { Clock } from '../clock.ts'
 import { isDatabaseAway } from './away.ts'
-import type { Build, Db, Exchange } from './db.ts'
+import { type Begin, type Build, type Db, type Exchange, statementOf } from './db.ts'
 import { persistently } from './persistently.ts'
 
 // The database stops a statement of the API by itself after 5 s; this is for one that does not answer at all.
@@ -17,10 +17,10 @@ export function neonExchange(url: string, clock: Pick<Clock, 'sleep'>): Required
   neonConfig.fetchFunction = (input: string, init: RequestInit) =>
     fetch(input, { ...init, signal: AbortSignal.timeout(answerMs) })
   const http = drizzle({ client: neon(url) })
-  const ask = async <T>(begin: SQL, build: Build<T>): Promise<T> => {
+  const ask = async <T>(begin: Begin, build: Build<T>): Promise<T> => {
     // `build` makes one of Drizzle's queries, which is what a batch takes; its types know each kind of them apart.
     const query = build(http as unknown as Db) as unknown as ReturnType<typeof http.execute>
-    const [, answer] = await http.batch([http.execute(begin), query])
+    const [, answer] = await http.batch([http.execute(statementOf(begin)), query])
     return answer as T
   }
   return {

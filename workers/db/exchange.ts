@@ -1,10 +1,6 @@
-import type { SQL } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
-import { PgDialect } from 'drizzle-orm/pg-core'
 import pg from 'pg'
-import type { Build, Db, Exchange } from '../../shared/db/db.ts'
-
-const dialect = new PgDialect()
+import type { Begin, Build, Db, Exchange } from '../../shared/db/db.ts'
 
 /**
  * A query and what begins its transaction over a pool, in one exchange with the server. Two statements that are sent without
@@ -12,10 +8,9 @@ const dialect = new PgDialect()
  * the time that a statement may take counts anew for each.
  */
 export function exchangeOver(pool: pg.Pool): Required<Exchange> {
-  const ask = async <T>(begin: SQL, build: Build<T>): Promise<T> => {
-    const before = dialect.sqlToQuery(begin)
+  const ask = async <T>(begin: Begin, build: Build<T>): Promise<T> => {
     const query = (config: pg.QueryConfig, values: unknown[]): Promise<Result> =>
-      sendOver(pool, (answer) => new QueryAfter(before, config, values, answer))
+      sendOver(pool, (answer) => new QueryAfter(begin, config, values, answer))
     // Drizzle asks nothing else of a client, as long as a single query is built.
     return build(drizzle({ client: { query } as unknown as pg.Client }) as unknown as Db)
   }
@@ -44,7 +39,7 @@ type Answer = (error: Error | null, result: Result) => void
 // What node-postgres has inside and its types leave out.
 type Wire = {
   parse(message: { name: string; text: string }): void
-  bind(message: { values: unknown[] }): void
+  bind(message: { statement: string; values: unknown[] }): void
   execute(message: object): void
 }
 type Inside = pg.Submittable & {
@@ -58,20 +53,30 @@ const OpenQuery = pg.Query as unknown as new (
   answer: Answer,
 ) => Inside
 
+// There are a handful of ways to begin, and every exchange begins: a connection parses and plans each once.
+const names = new Map<string, string>()
+const parsed = new WeakMap<Wire, Set<string>>()
+function nameOf(text: string): string {
+  const name = names.get(text) ?? `begin_${names.size}`
+  names.set(text, name)
+  return name
+}
+
 // node-postgres lets a query write its own messages. Ours are those of two statements; the first one's answer is dropped.
 class QueryAfter extends OpenQuery {
-  readonly #before: { sql: string; params: unknown[] }
+  readonly #before: Begin
   #hasBegun = false
 
-  constructor(before: { sql: string; params: unknown[] }, config: pg.QueryConfig, values: unknown[], answer: Answer) {
+  constructor(before: Begin, config: pg.QueryConfig, values: unknown[], answer: Answer) {
     super({ ...config, queryMode: 'extended' }, values, answer)
     this.#before = before
   }
 
   override prepare(wire: Wire): void {
-    const { sql: text, params: values } = this.#before
-    wire.parse({ name: '', text })
-    wire.bind({ values })
+    const { text, values } = this.#before
+    const statement = nameOf(text)
+    if (!parsed.get(wire)?.has(statement)) wire.parse({ name: statement, text })
+    wire.bind({ statement, values })
     wire.execute({})
     super.prepare(wire)
   }
@@ -82,6 +87,10 @@ class QueryAfter extends OpenQuery {
 
   override handleCommandComplete(message: unknown, wire: Wire): void {
     if (this.#hasBegun) super.handleCommandComplete(message, wire)
-    else this.#hasBegun = true
+    else {
+      this.#hasBegun = true
+      const known = parsed.get(wire) ?? new Set()
+      parsed.set(wire, known.add(nameOf(this.#before.text)))
+    }
   }
 }
