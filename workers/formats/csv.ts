@@ -114,13 +114,14 @@ async function stageFile(
   options: CsvOptions,
 ): Promise<number> {
   const columns = header.map(quoted).join(', ')
-  const into = types
-    ? `INSERT INTO staged (${columns}, ${misfitNames}) ${fitRead(header, types)}`
-    : `INSERT INTO staged (${columns}) SELECT ${columns}`
+  const into = (source: string): string =>
+    types
+      ? `INSERT INTO staged (${columns}, ${misfitNames}) ${fitRead(header, types, source)}`
+      : `INSERT INTO staged (${columns}) SELECT ${columns} FROM ${source}`
   // Several threads read a file whose rows are all sound, and the engine makes sure in the end that each began where the
   // one before had ended. With rejects it does not, and guesses where a row begins: then one thread reads all of it.
   try {
-    return await connection.run(`${into} FROM ${readOf(file, header, options)}`)
+    return await connection.run(into(readOf(file, header, options)))
   } catch (error) {
     if (error instanceof AppError && error.code !== 'INTERNAL') throw error
   }
@@ -129,7 +130,7 @@ async function stageFile(
     const rejects = `store_rejects = true, rejects_table = 'csv_errors', rejects_scan = 'csv_scans', rejects_limit = 0`
     // row_number() keeps the reader on one thread; what the engine has for that loses a quote that never closes.
     const read = `(FROM ${readOf(file, header, options, rejects)} QUALIFY row_number() OVER () > 0)`
-    rows = await connection.run(`${into} FROM ${read}`)
+    rows = await connection.run(into(read))
   } catch (error) {
     throw readError(error, file.name)
   }

@@ -126,29 +126,31 @@ export const misfitColumns = ['__bad INTEGER', '__value VARCHAR', '__raw VARCHAR
 export const misfitNames = '__bad, __value, __raw'
 
 /**
- * The beginning of a SELECT that reads the text columns `names` with the types of `target`, and beside them which value does
- * not fit, if any. As `fitColumns` with `discard_row`, in the same pass over the source.
+ * A SELECT that reads the text columns `names` of `source` with the types of `target`, and beside them which value does not
+ * fit, if any. As `fitColumns` with `discard_row`, in the same pass over the source.
  */
-export function fitRead(names: readonly string[], target: readonly Column[]): string {
-  const typed = names.map((name) => {
-    const type = target.find((column) => column.name.toLowerCase() === name.toLowerCase())?.type ?? 'VARCHAR'
-    return { from: { name, type: 'VARCHAR' }, to: { name, type } }
+export function fitRead(names: readonly string[], target: readonly Column[], source: string): string {
+  const typed = names.flatMap((name) => {
+    const index = target.findIndex((column) => column.name.toLowerCase() === name.toLowerCase())
+    const type = target[index]?.type ?? 'VARCHAR'
+    return isText(type) ? [] : [{ name, type, index, sql: `s.${quoted(name)}` }]
   })
-  const casts = typed.map(({ from, to }) =>
-    isText(to.type) ? quoted(from.name) : `TRY_CAST(${quoted(from.name)} AS ${to.type})`,
+  const values = names.map((name) => {
+    const column = typed.find((column) => column.name === name)
+    return column ? `TRY_CAST(${column.sql} AS ${column.type})` : `s.${quoted(name)}`
+  })
+  if (typed.length === 0) return `SELECT ${values.join(', ')}, NULL, NULL, NULL FROM ${source} s`
+  const bad = typed.map(
+    ({ sql, type, index }) => `WHEN ${sql} IS NOT NULL AND NOT coalesce(${fits(type, sql)}, false) THEN ${index}`,
   )
-  const bad = typed.flatMap((pair) => {
-    const index = target.findIndex((column) => column.name.toLowerCase() === pair.to.name.toLowerCase())
-    return isText(pair.to.type) ? [] : [{ index, name: pair.from.name, type: pair.to.type }]
-  })
-  if (bad.length === 0) return `SELECT ${casts.join(', ')}, NULL, NULL, NULL`
-  const misfit = ({ name, type }: { name: string; type: string }): string =>
-    `${quoted(name)} IS NOT NULL AND NOT coalesce(${fits(type, quoted(name))}, false)`
-  const which = (then: (column: (typeof bad)[number]) => string): string =>
-    `CASE ${bad.map((column) => `WHEN ${misfit(column)} THEN ${then(column)}`).join(' ')} END`
-  const columns = names.map((name) => ({ name, type: 'VARCHAR' }))
-  return `SELECT ${casts.join(', ')}, ${which(({ index }) => String(index))},
-    ${which(({ name }) => `left(${quoted(name)}, 80)`)}, ${which(() => rawText(columns))}`
+  const value = `CASE __bad ${typed.map(({ sql, index }) => `WHEN ${index} THEN left(${sql}, 80)`).join(' ')} END`
+  const raw = rawText(
+    names.map((name) => ({ name, type: 'VARCHAR' })),
+    's.',
+  )
+  // Two steps, so that each value is tested once.
+  return `SELECT ${values.join(', ')}, __bad, ${value}, CASE WHEN __bad IS NOT NULL THEN ${raw} END
+    FROM (SELECT *, CASE ${bad.join(' ')} END AS __bad FROM ${source} s) s`
 }
 
 /** Moves rows of the table `staged` that `fitRead` found to be no good into `rejected`. `row` is SQL for a row's number. */
