@@ -103,6 +103,107 @@ const RecordVersion = builder.objectRef<VersionRow>('RecordVersion').implement({
   }),
 })
 
+type ActivityRow = DataRow & {
+  bucket: number
+  who: string
+  inserted: number
+  updated: number
+  deleted: number
+  records: number
+  lastAt: number
+}
+const UserActivity = builder.objectRef<ActivityRow>('UserActivity').implement({
+  description: 'What one person or program changed in a span of time.',
+  fields: (t) => {
+    const count = (name: 'inserted' | 'updated' | 'deleted' | 'records', description: string) =>
+      t.field({ type: 'BigInt', description, resolve: (row) => row[name] })
+    return {
+      changedBy: t.exposeString('who', { description: 'Who started the runs.' }),
+      from: t.field({ type: 'DateTime', description: 'When the span begins.', resolve: (row) => new Date(row.bucket) }),
+      inserted: count('inserted', 'Records that came.'),
+      updated: count('updated', 'Changes of records.'),
+      deleted: count('deleted', 'Records that went.'),
+      records: count('records', 'How many different records that were.'),
+      lastAt: t.field({ type: 'DateTime', description: 'The last of them.', resolve: (row) => new Date(row.lastAt) }),
+    }
+  },
+})
+
+type FrequencyRow = DataRow & { name: string; changes: number; users: number; firstAt: number; lastAt: number }
+const ChangeFrequency = builder.objectRef<FrequencyRow>('ChangeFrequency').implement({
+  description: 'How often a record or a field was changed.',
+  fields: (t) => ({
+    name: t.exposeString('name', { description: 'Composite key of the record, or name of the field.' }),
+    changes: t.field({ type: 'BigInt', description: 'How often.', resolve: (row) => row.changes }),
+    users: t.field({ type: 'BigInt', description: 'By how many.', resolve: (row) => row.users }),
+    firstAt: t.field({ type: 'DateTime', description: 'The first time.', resolve: (row) => new Date(row.firstAt) }),
+    lastAt: t.field({ type: 'DateTime', description: 'The last time.', resolve: (row) => new Date(row.lastAt) }),
+  }),
+})
+
+type QualityRow = DataRow & {
+  measured: number
+  run: string
+  step: string
+  score: number
+  rows: number
+  checks: number
+  failed: number
+}
+const QualityMeasure = builder.objectRef<QualityRow>('QualityMeasure').implement({
+  description: 'A measurement of a table by a load or a check.',
+  fields: (t) => ({
+    measuredAt: t.field({ type: 'DateTime', description: 'When.', resolve: (row) => new Date(row.measured) }),
+    runId: t.exposeString('run', { description: 'The run.' }),
+    stepKey: t.exposeString('step', { description: 'Its step.' }),
+    score: t.exposeFloat('score', { description: 'Part of the checks that held, 0 to 1.' }),
+    rowCount: t.field({ type: 'BigInt', description: 'Rows that were looked at.', resolve: (row) => row.rows }),
+    checks: t.field({ type: 'BigInt', description: 'Checks that were made.', resolve: (row) => row.checks }),
+    failed: t.field({ type: 'BigInt', description: 'Those that did not hold.', resolve: (row) => row.failed }),
+  }),
+})
+
+type LineageRow = DataRow & {
+  target: string
+  targetColumn: string | null
+  source: string
+  sourceColumn: string | null
+  relation: string
+  run: string
+  step: string
+  recorded: number
+}
+const LineageEntry = builder.objectRef<LineageRow>('LineageEntry').implement({
+  description: 'What a table or a column was made from.',
+  fields: (t) => ({
+    targetTable: t.exposeString('target', { description: 'The table that was made.' }),
+    targetColumn: t.exposeString('targetColumn', { nullable: true, description: 'Its column; null for all of it.' }),
+    sourceTable: t.exposeString('source', { description: 'The table that was read.' }),
+    sourceColumn: t.exposeString('sourceColumn', { nullable: true, description: 'Its column.' }),
+    relation: t.exposeString('relation', { description: '`read`, and of columns `copied` or `computed`.' }),
+    runId: t.exposeString('run', { description: 'The last run that did so.' }),
+    stepKey: t.exposeString('step', { description: 'Its step.' }),
+    recordedAt: t.field({ type: 'DateTime', description: 'When.', resolve: (row) => new Date(row.recorded) }),
+  }),
+})
+
+const Bucket = builder.enumType('ActivityBucket', {
+  description: 'Spans of time in UTC.',
+  values: {
+    HOUR: { value: 'hour', description: 'Hours.' },
+    DAY: { value: 'day', description: 'Days.' },
+    WEEK: { value: 'week', description: 'Weeks, from Monday.' },
+    MONTH: { value: 'month', description: 'Months.' },
+  } as const,
+})
+const Changed = builder.enumType('Changed', {
+  description: 'What is counted.',
+  values: {
+    RECORD: { value: 'record', description: 'Changes of each record.' },
+    FIELD: { value: 'field', description: 'Changes of each field.' },
+  } as const,
+})
+
 const TableConnection = builder.connectionObject(
   { type: Table, name: 'TableConnection', description: 'A page of the list.' },
   { name: 'TableEdge', description: 'An item and its place in the list.' },
@@ -115,10 +216,30 @@ const RecordVersionConnection = builder.connectionObject(
   { type: RecordVersion, name: 'RecordVersionConnection', description: 'A page of the list.' },
   { name: 'RecordVersionEdge', description: 'An item and its place in the list.' },
 )
+const UserActivityConnection = builder.connectionObject(
+  { type: UserActivity, name: 'UserActivityConnection', description: 'A page of the list.' },
+  { name: 'UserActivityEdge', description: 'An item and its place in the list.' },
+)
+const ChangeFrequencyConnection = builder.connectionObject(
+  { type: ChangeFrequency, name: 'ChangeFrequencyConnection', description: 'A page of the list.' },
+  { name: 'ChangeFrequencyEdge', description: 'An item and its place in the list.' },
+)
+const QualityMeasureConnection = builder.connectionObject(
+  { type: QualityMeasure, name: 'QualityMeasureConnection', description: 'A page of the list.' },
+  { name: 'QualityMeasureEdge', description: 'An item and its place in the list.' },
+)
+const LineageEntryConnection = builder.connectionObject(
+  { type: LineageEntry, name: 'LineageEntryConnection', description: 'A page of the list.' },
+  { name: 'LineageEntryEdge', description: 'An item and its place in the list.' },
+)
 
 builder.queryFields((t) => {
   const scoped = { authScopes: { scope: 'data:read' }, extensions: { waits: 1 } } as const
   const table = t.arg.string({ required: true, description: 'Name of the table.' })
+  const span = {
+    since: t.arg({ type: 'DateTime', description: 'At or after this moment.' }),
+    until: t.arg({ type: 'DateTime', description: 'Before this moment.' }),
+  }
   return {
     tables: t.field({
       ...scoped,
@@ -157,12 +278,49 @@ builder.queryFields((t) => {
       args: {
         ...pageArgs,
         table,
-        since: t.arg({ type: 'DateTime', description: 'At or after this moment.' }),
-        until: t.arg({ type: 'DateTime', description: 'Before this moment.' }),
+        ...span,
         changeTypes: t.arg.stringList({ description: 'Only `INSERT`, `UPDATE` or `DELETE`; default: all.' }),
         changedBy: t.arg.string({ description: 'Only those of this person or program.' }),
       },
       resolve: (_root, args, context) => readData<VersionRow>(context, 'versions', args),
+    }),
+    userActivity: t.field({
+      ...scoped,
+      type: UserActivityConnection,
+      description: 'Who changed how much of a table, the newest span of time first.',
+      args: {
+        ...pageArgs,
+        table,
+        ...span,
+        per: t.arg({ type: Bucket, description: 'Spans of this length.', defaultValue: 'day' }),
+      },
+      resolve: (_root, args, context) => readData<ActivityRow>(context, 'activity', args),
+    }),
+    changeFrequency: t.field({
+      ...scoped,
+      type: ChangeFrequencyConnection,
+      description: 'Which records or fields of a table change most often.',
+      args: {
+        ...pageArgs,
+        table,
+        ...span,
+        of: t.arg({ type: Changed, description: 'Records or fields.', defaultValue: 'record' }),
+      },
+      resolve: (_root, args, context) => readData<FrequencyRow>(context, 'frequency', args),
+    }),
+    qualityTrend: t.field({
+      ...scoped,
+      type: QualityMeasureConnection,
+      description: 'How good a table was at each load and check, newest first.',
+      args: { ...pageArgs, table, ...span },
+      resolve: (_root, args, context) => readData<QualityRow>(context, 'quality', args),
+    }),
+    lineage: t.field({
+      ...scoped,
+      type: LineageEntryConnection,
+      description: 'What a table was made from and what was made from it, newest first.',
+      args: { ...pageArgs, table },
+      resolve: (_root, args, context) => readData<LineageRow>(context, 'lineage', args),
     }),
   }
 })

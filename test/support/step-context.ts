@@ -40,9 +40,11 @@ export type Tenant = AsyncDisposable & {
   reopen(): Promise<void>
 }
 
-/** Opens a tenant over a fresh folder, which goes away with `await using`. */
-export async function tenant(given: { id?: string; memoryBytes?: number; threads?: number } = {}): Promise<Tenant> {
-  const folder = await mkdtemp(join(tmpdir(), 'tenant-'))
+/** Opens a tenant over a fresh folder, which goes away with `await using`, or over one that stays. */
+export async function tenant(
+  given: { id?: string; memoryBytes?: number; threads?: number; folder?: string } = {},
+): Promise<Tenant> {
+  const folder = given.folder ?? (await mkdtemp(join(tmpdir(), 'tenant-')))
   const limits = { memoryBytes: given.memoryBytes ?? 1 << 30, threads: given.threads ?? 2, diskBytes: 4 * 2 ** 30 }
   const files = tenantFiles(join(folder, 'files'))
   const place = { ...lakeStore(folder), filesRoot: files.root, workRoot: join(folder, 'work'), limits }
@@ -104,7 +106,7 @@ export async function tenant(given: { id?: string; memoryBytes?: number; threads
     },
     async [Symbol.asyncDispose]() {
       await lake.close()
-      await rm(folder, { recursive: true, force: true })
+      if (given.folder === undefined) await rm(folder, { recursive: true, force: true })
     },
   }
   return self

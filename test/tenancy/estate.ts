@@ -9,6 +9,7 @@ import { type ControlPlane, controlPlane, type Loose } from '../support/control-
 import { tamper } from '../support/database.ts'
 import { goodPassword, people } from '../support/people.ts'
 import { askGraphql, type Caller } from './ask.ts'
+import { openLakes } from './lakes.ts'
 
 /** A tenant that owns at least one of everything that can be made through the API, each text marked as its own. */
 export type House = {
@@ -64,6 +65,7 @@ export async function openEstate(): Promise<Estate> {
   const c = await house('c')
   await liftLimits(plane)
   for (const one of [a, b]) await furnish(plane, app, one)
+  const lakes = await openLakes(plane, [a, b])
   // The first entry of its log.
   await askGraphql(app, c.admin, { document: 'mutation { createApiKey(input: { name: "any" }) { token } }' })
 
@@ -108,7 +110,10 @@ export async function openEstate(): Promise<Estate> {
     platform,
     readers,
     fresh,
-    [Symbol.asyncDispose]: () => plane[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      await lakes[Symbol.asyncDispose]()
+      await plane[Symbol.asyncDispose]()
+    },
   }
 }
 

@@ -31,6 +31,7 @@ export type Kind = {
 }
 
 const credentialIn = { finds: { field: 'Credential.name' } }
+const table = { finds: { field: 'Table.name' } }
 const yamlWith = (name: string): string =>
   `pipeline_id: p\nsteps:\n  - step_id: only\n    ps_type: transfer.sftp_upload\n    credential: ${JSON.stringify(name)}\n    source: { paths: [a] }\n    destination: { directory: . }\n`
 
@@ -71,6 +72,13 @@ const named: Record<string, Kind> = {
   'Query.templates.after': { finds: 'text' },
   'CreateUserInput.email': { finds: { field: 'User.email' } },
   'UpdateUserInput.email': { finds: { field: 'User.email' } },
+  'Query.tableRows.table': table,
+  'Query.recordHistory.table': table,
+  'Query.changeLog.table': table,
+  'Query.userActivity.table': table,
+  'Query.changeFrequency.table': table,
+  'Query.qualityTrend.table': table,
+  'Query.lineage.table': table,
 }
 // Ids say in the description of their place what they begin with.
 const prefixes: Record<string, string> = {
@@ -286,6 +294,7 @@ const companions = ['QueueLimitsInput.maxRunning', 'UpsertScheduleInput.name', '
 
 // Good values by coordinate, name or type, for what is needed beside the value in question.
 const words: Record<string, (estate: Estate) => unknown> = {
+  'Query.recordHistory.key': () => ({ id: 1 }),
   'CreateUserInput.email': ({ fresh }) => `${fresh()}@people.example`,
   'CreateCredentialInput.name': ({ fresh }) => fresh(),
   'SavePipelineInput.path': ({ fresh }) => `x/y/${fresh()}`,
