@@ -55,13 +55,16 @@ export type TestTenant = {
   credential(name: string, provider: string, secret: object): Promise<void>
 }
 
+/** A tenant of a world with its administrator's key. */
+export type OpenTenant = TestTenant & { token: string }
+
 /** Where a house can be reached. */
 export type House = { url: string; platformKey: string; dataDir: string }
 
 /** Both sides in this process, over a folder that goes with it. */
 export async function world(
   open?: typeof openPorts,
-): Promise<AsyncDisposable & { house: Standalone; tenant(id: string): Promise<TestTenant> }> {
+): Promise<AsyncDisposable & { house: Standalone; tenant(id: string): Promise<OpenTenant> }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'world-'))
   const house = await startStandalone(
     {
@@ -123,11 +126,7 @@ export async function spawnHouse(dataDir: string): Promise<SpawnedHouse> {
 }
 
 /** Onboards a tenant through the API. */
-export async function onboard(
-  house: House,
-  tenantId: string,
-  sftp?: TestSftp,
-): Promise<TestTenant & { token: string }> {
+export async function onboard(house: House, tenantId: string, sftp?: TestSftp): Promise<OpenTenant> {
   const platform = graphqlClient(house.url, house.platformKey)
   const { onboardTenant } = (await platform.request(
     'mutation ($input: OnboardTenantInput!) { onboardTenant(input: $input) { token errors { code message } } }',
@@ -147,7 +146,7 @@ export async function onboard(
 }
 
 /** A tenant that is onboarded already, by its token. */
-export function openTenant(house: House, id: string, token: string): TestTenant & { token: string } {
+export function openTenant(house: House, id: string, token: string): OpenTenant {
   const client = graphqlClient(house.url, token)
   const folder = join(house.dataDir, 'tenants', id, 'files')
   const ask = async (document: string, variables: Record<string, unknown>): Promise<Loose> => {
@@ -159,7 +158,7 @@ export function openTenant(house: House, id: string, token: string): TestTenant 
   }
   let reads = 0
 
-  const tenant: TestTenant & { token: string } = {
+  const tenant: OpenTenant = {
     id,
     token,
     client,
