@@ -14,6 +14,7 @@ import { migrations } from './migrations.ts'
 import { platformKeys } from './platform-keys.ts'
 import { processes } from './processes.ts'
 import { qstash } from './qstash.ts'
+import { reader } from './reader.ts'
 import { redis } from './redis.ts'
 import { roles } from './roles.ts'
 import { rowSecurity } from './row-security.ts'
@@ -32,6 +33,7 @@ export const checks: readonly Check[] = [
   clock,
   platformKeys,
   work,
+  reader,
   qstash,
   redis,
   folder,
