@@ -22,6 +22,17 @@ export type VariablesOf<O> = O extends Operation<infer _, infer Variables> ? Var
 type Exact<T extends { [key: string]: unknown }> = { [K in keyof T]: T[K] };
 /** Internal type. DO NOT USE DIRECTLY. */
 export type Incremental<T> = T | { [P in keyof T]?: P extends ' $fragmentName' | '__typename' ? T[P] : never };
+/** Spans of time in UTC. */
+export type ActivityBucket =
+  /** Days. */
+  | 'DAY'
+  /** Hours. */
+  | 'HOUR'
+  /** Months. */
+  | 'MONTH'
+  /** Weeks, from Monday. */
+  | 'WEEK';
+
 /** Which entries; what is absent does not filter. */
 export type AuditFilter = {
   /** Exactly this action. */
@@ -752,6 +763,19 @@ export type CancelRunMutation = { cancelRun: { run: { id: string, state: RunStat
       | { code: ErrorCode, message: string, hint: string }
     > } };
 
+export type ChangeLogQueryVariables = Exact<{
+  table: string;
+  since?: string | null | undefined;
+  until?: string | null | undefined;
+  changeTypes?: Array<string> | string | null | undefined;
+  changedBy?: string | null | undefined;
+  first?: number | null | undefined;
+  after?: string | null | undefined;
+}>;
+
+
+export type ChangeLogQuery = { changeLog: { nodes: Array<{ compositeKey: string, version: number, changeType: string, changedFields: Array<string> | null, changedBy: string, changedAt: string, runId: string, sourceFile: string | null, dataHash: string, previousDataHash: string | null }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
+
 export type ControlWorkersMutationVariables = Exact<{
   input: ControlWorkersInput;
 }>;
@@ -926,6 +950,16 @@ export type QueuesQueryVariables = Exact<{
 
 export type QueuesQuery = { queues: { nodes: Array<{ name: string, type: QueueType, state: QueueState, running: number, limit: number, queued: number, oldestWaitingSeconds: number | null }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
 
+export type RecordHistoryQueryVariables = Exact<{
+  table: string;
+  key: unknown;
+  first?: number | null | undefined;
+  after?: string | null | undefined;
+}>;
+
+
+export type RecordHistoryQuery = { recordHistory: { nodes: Array<{ version: number, changeType: string, changedFields: Array<string> | null, changedBy: string, changedAt: string, runId: string, sourceFile: string | null, values: unknown }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
+
 export type RefreshSessionMutationVariables = Exact<{
   input: RefreshSessionInput;
 }>;
@@ -1080,6 +1114,35 @@ export type StartBackfillMutation = { startBackfill: { backfill: { id: string, s
       | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
       | { code: ErrorCode, message: string, hint: string, path: Array<string> | null }
     > } };
+
+export type TableReportsQueryVariables = Exact<{
+  table: string;
+  since?: string | null | undefined;
+  until?: string | null | undefined;
+  per?: ActivityBucket | null | undefined;
+}>;
+
+
+export type TableReportsQuery = { userActivity: { nodes: Array<{ from: string, changedBy: string, inserted: number, updated: number, deleted: number }> }, changeFrequency: { nodes: Array<{ name: string, changes: number, lastAt: string }> }, qualityTrend: { nodes: Array<{ measuredAt: string, runId: string, score: number, rowCount: number, failed: number }> }, lineage: { nodes: Array<{ targetTable: string, targetColumn: string | null, sourceTable: string, sourceColumn: string | null, relation: string }> } };
+
+export type TableRowsQueryVariables = Exact<{
+  table: string;
+  at?: string | null | undefined;
+  load?: number | null | undefined;
+  first?: number | null | undefined;
+  after?: string | null | undefined;
+}>;
+
+
+export type TableRowsQuery = { tableRows: { nodes: Array<{ compositeKey: string | null, values: unknown }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
+
+export type TablesQueryVariables = Exact<{
+  first?: number | null | undefined;
+  after?: string | null | undefined;
+}>;
+
+
+export type TablesQuery = { tables: { nodes: Array<{ name: string, kind: string, businessKey: Array<string>, rowCount: number | null, loadNumber: number | null, loadedAt: string | null, columns: Array<{ name: string, type: string }> }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } };
 
 export type TestCredentialMutationVariables = Exact<{
   input: TestCredentialInput;
@@ -1273,6 +1336,51 @@ mutation CancelRun($input: CancelRunInput!) {
       code
       message
       hint
+    }
+  }
+}
+`,
+}
+
+/** Changes of a table, newest first. */
+export const ChangeLog: Operation<ChangeLogQuery, ChangeLogQueryVariables> = {
+  name: 'ChangeLog',
+  kind: 'query',
+  id: 'bc3d6396d22c61864b21cc11ebfb6bc982708f2b04527bec93523df67ff26448',
+  text: `# Changes of a table, newest first.
+query ChangeLog(
+  $table: String!
+  $since: DateTime
+  $until: DateTime
+  $changeTypes: [String!]
+  $changedBy: String
+  $first: Int = 25
+  $after: String
+) {
+  changeLog(
+    table: $table
+    since: $since
+    until: $until
+    changeTypes: $changeTypes
+    changedBy: $changedBy
+    first: $first
+    after: $after
+  ) {
+    nodes {
+      compositeKey
+      version
+      changeType
+      changedFields
+      changedBy
+      changedAt
+      runId
+      sourceFile
+      dataHash
+      previousDataHash
+    }
+    pageInfo {
+      hasNextPage
+      endCursor
     }
   }
 }
@@ -1665,6 +1773,33 @@ query Queues($first: Int = 25, $after: String) {
       limit
       queued
       oldestWaitingSeconds
+    }
+    pageInfo {
+      hasNextPage
+      endCursor
+    }
+  }
+}
+`,
+}
+
+/** All versions of one record, newest first. */
+export const RecordHistory: Operation<RecordHistoryQuery, RecordHistoryQueryVariables> = {
+  name: 'RecordHistory',
+  kind: 'query',
+  id: 'bedb785fa5e2545d199f78bcabbaec71ee30a60932902b76211633a7d069f1e3',
+  text: `# All versions of one record, newest first.
+query RecordHistory($table: String!, $key: JSON!, $first: Int = 25, $after: String) {
+  recordHistory(table: $table, key: $key, first: $first, after: $after) {
+    nodes {
+      version
+      changeType
+      changedFields
+      changedBy
+      changedAt
+      runId
+      sourceFile
+      values
     }
     pageInfo {
       hasNextPage
@@ -2082,6 +2217,101 @@ mutation StartBackfill($input: StartBackfillInput!) {
 `,
 }
 
+/** Who changes what, how good it is, and where it comes from. */
+export const TableReports: Operation<TableReportsQuery, TableReportsQueryVariables> = {
+  name: 'TableReports',
+  kind: 'query',
+  id: 'af8a03560cf7719d06267e2bcb2f169a2927711cf258b0f9db7d8b4a306fe5c2',
+  text: `# Who changes what, how good it is, and where it comes from.
+query TableReports($table: String!, $since: DateTime, $until: DateTime, $per: ActivityBucket = DAY) {
+  userActivity(table: $table, since: $since, until: $until, per: $per) {
+    nodes {
+      from
+      changedBy
+      inserted
+      updated
+      deleted
+    }
+  }
+  changeFrequency(table: $table, since: $since, until: $until, of: FIELD) {
+    nodes {
+      name
+      changes
+      lastAt
+    }
+  }
+  qualityTrend(table: $table, since: $since, until: $until) {
+    nodes {
+      measuredAt
+      runId
+      score
+      rowCount
+      failed
+    }
+  }
+  lineage(table: $table) {
+    nodes {
+      targetTable
+      targetColumn
+      sourceTable
+      sourceColumn
+      relation
+    }
+  }
+}
+`,
+}
+
+/** Rows of a table, now or as they were. */
+export const TableRows: Operation<TableRowsQuery, TableRowsQueryVariables> = {
+  name: 'TableRows',
+  kind: 'query',
+  id: '5c74f58abdbb808ac22e86c435ed6b2ebf492f79233ea623ad42122e75f12eb4',
+  text: `# Rows of a table, now or as they were.
+query TableRows($table: String!, $at: DateTime, $load: BigInt, $first: Int = 25, $after: String) {
+  tableRows(table: $table, at: $at, load: $load, first: $first, after: $after) {
+    nodes {
+      compositeKey
+      values
+    }
+    pageInfo {
+      hasNextPage
+      endCursor
+    }
+  }
+}
+`,
+}
+
+/** Tables of the lake with their columns. */
+export const Tables: Operation<TablesQuery, TablesQueryVariables> = {
+  name: 'Tables',
+  kind: 'query',
+  id: '2abd451f21a878e30b06b0652efd4e148cfd3df3ba235292b3e0cc585fb2a80c',
+  text: `# Tables of the lake with their columns.
+query Tables($first: Int = 25, $after: String) {
+  tables(first: $first, after: $after) {
+    nodes {
+      name
+      kind
+      businessKey
+      rowCount
+      loadNumber
+      loadedAt
+      columns {
+        name
+        type
+      }
+    }
+    pageInfo {
+      hasNextPage
+      endCursor
+    }
+  }
+}
+`,
+}
+
 /** Has a worker log in with a credential. */
 export const TestCredential: Operation<TestCredentialMutation, TestCredentialMutationVariables> = {
   name: 'TestCredential',
@@ -2289,6 +2519,7 @@ export const operations = {
   'backfills': Backfills,
   'cancel-backfill': CancelBackfill,
   'cancel-run': CancelRun,
+  'change-log': ChangeLog,
   'control-workers': ControlWorkers,
   'create-credential': CreateCredential,
   'create-webhook': CreateWebhook,
@@ -2304,6 +2535,7 @@ export const operations = {
   'pipeline-triggers': PipelineTriggers,
   'pipelines': Pipelines,
   'queues': Queues,
+  'record-history': RecordHistory,
   'refresh-session': RefreshSession,
   'resume-backfill': ResumeBackfill,
   'resume-schedule': ResumeSchedule,
@@ -2318,6 +2550,9 @@ export const operations = {
   'schedule': Schedule,
   'schedules': Schedules,
   'start-backfill': StartBackfill,
+  'table-reports': TableReports,
+  'table-rows': TableRows,
+  'tables': Tables,
   'test-credential': TestCredential,
   'trigger-schedule': TriggerSchedule,
   'update-credential': UpdateCredential,

@@ -206,6 +206,25 @@ test('a cursor of one question is no cursor of another, nor of another tenant', 
   for (const [tenant, query] of asks) expect(await refusal(tenant, query)).toContain('"BAD_CURSOR"')
 })
 
+test('a table goes back to a load by a template, once per key, and its history says so', async () => {
+  const parameters = { table: 'customers', load: 1 }
+  const rehearsal = await a.run('lake/tables/restore', { ...parameters, dry_run: true })
+  expect(rehearsal.steps[0]?.outputs).toMatchObject({ inserted: 1, updated: 1, deleted: 1 })
+  const [first, again] = [
+    await a.start('lake/tables/restore', parameters, 'back'),
+    await a.start('lake/tables/restore', parameters, 'back'),
+  ]
+  expect(again).toBe(first)
+  expect((await a.ended(first)).error).toBe(null)
+  const { tableRows, recordHistory } = await ask(
+    a,
+    `{ tableRows(table: "customers") { nodes { values } }
+       recordHistory(table: "customers", key: { id: 1 }) { nodes { version runId values } } }`,
+  )
+  expect(tableRows.nodes.map((row: Loose) => row.values.name).sort()).toEqual(['Ada', 'Bob', 'Cyd'])
+  expect(recordHistory.nodes[0]).toMatchObject({ version: 3, runId: first, values: { town: 'Rome' } })
+})
+
 test('a load that runs holds up no read, and what it has not committed is not seen', async () => {
   await a.save(
     'crm/customers/slow',

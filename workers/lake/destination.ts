@@ -26,7 +26,7 @@ export const planned = {
   plan: z
     .string()
     .regex(/^[0-9a-f]{64}$/, 'the plan of a dry run')
-    .optional()
+    .nullish()
     .describe('The plan of a dry run: the load is done only if it is still exactly that one.'),
 }
 
@@ -99,8 +99,8 @@ export async function loadInto(
 }
 
 /** The plan that settings ask for; where both are given, the load is only rehearsed. */
-export function planOf(given: { dry_run: boolean; plan?: string | undefined }): { plan?: Plan } {
-  if (given.plan !== undefined && !given.dry_run) return { plan: { approved: given.plan } }
+export function planOf(given: { dry_run: boolean; plan?: string | null | undefined }): { plan?: Plan } {
+  if (given.plan && !given.dry_run) return { plan: { approved: given.plan } }
   return given.dry_run ? { plan: { rehearse: true } } : {}
 }
 

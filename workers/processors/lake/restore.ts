@@ -9,8 +9,8 @@ import { restore } from '../../lake/restore.ts'
 
 const settings = z.strictObject({
   table: tableName.describe('The versioned table.'),
-  at: z.iso.datetime({ offset: true }).optional().describe('The moment to go back to, such as 2026-03-01T00:00:00Z.'),
-  load: z.coerce.number().int().min(0).optional().describe('Or the number of the load after which it was right.'),
+  at: z.iso.datetime({ offset: true }).nullish().describe('The moment to go back to, such as 2026-03-01T00:00:00Z.'),
+  load: z.coerce.number().int().min(0).nullish().describe('Or the number of the load after which it was right.'),
   record: z
     .record(z.string().min(1).max(255), z.union([z.string(), z.number(), z.boolean()]))
     .optional()
@@ -45,7 +45,8 @@ export default defineProcessor({
 })
 
 function pointOf({ at, load }: z.output<typeof settings>): PointInTime {
-  if (at !== undefined && load === undefined) return { moment: at }
-  if (load !== undefined && at === undefined) return { load }
+  const hasLoad = load !== null && load !== undefined
+  if (at && !hasLoad) return { moment: at }
+  if (hasLoad && !at) return { load }
   throw new AppError('CONFIG_INVALID', 'Give either at or load: the point in time to go back to.')
 }
