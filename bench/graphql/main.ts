@@ -1,3 +1,4 @@
+import { onEdge } from './edge.ts'
 import { guards } from './guards.ts'
 import { houseOfList } from './house.ts'
 import { onNode } from './node.ts'
@@ -12,5 +13,6 @@ if ('skipped' in house) console.log(`without a server: ${house.skipped}`)
 else {
   await using _ = house
   isMet = (await onNode(house, rounds)) && isMet
+  isMet = (await onEdge(house, rounds)) && isMet
 }
 process.exitCode = isMet ? 0 : 1

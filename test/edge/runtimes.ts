@@ -63,14 +63,18 @@ export async function onWorkerd(variables: Record<string, string>): Promise<Runt
   return workerd(await (bundled ??= edgeBundle(root)), variables)
 }
 
-/** workerd with one module. */
-export async function workerd(contents: string, variables: Record<string, string>): Promise<Runtime> {
+/** workerd with one module, and with `flags` beside those of the product. */
+export async function workerd(
+  contents: string,
+  variables: Record<string, string>,
+  flags: readonly string[] = [],
+): Promise<Runtime> {
   const { Miniflare } = tools('miniflare') as { Miniflare: new (options: object) => Miniflare }
   const server = new Miniflare({
     modules: [{ type: 'ESModule', path: 'edge.js', contents }],
     bindings: variables,
     compatibilityDate: '2026-04-01',
-    compatibilityFlags: ['enable_request_signal'],
+    compatibilityFlags: ['enable_request_signal', ...flags],
     host: '127.0.0.1',
     port: 0,
   })
