@@ -29,23 +29,17 @@ export function neonDatabase(url: string, { proxy, clock }: NeonOptions): Neon {
   if (proxy) standIn(proxy)
   const exchange = neonExchange(url, clock)
   return (max) => {
-    const pool = new Pool({
-      connectionString: url,
-      max,
-      connectionTimeoutMillis: connectMs,
-      query_timeout: silentMs,
-      idleTimeoutMillis: idleMs,
-    })
-    // A connection that breaks ends no isolate: the next query gets a new one, or an error of its own.
-    pool.on('error', () => undefined)
-    pool.on('connect', (client: PoolClient) => client.on('error', () => undefined))
+    let opened: Pool | undefined
+    // Most requests read over HTTP alone and need none.
+    const pool = (): Pool => (opened ??= poolOf(url, max))
+    const client = { query: (...query: Parameters<Pool['query']>) => pool().query(...query) }
     // What knows the tables is only what nobody here uses: relational queries. Each of these is made for one request.
-    const db = drizzle({ client: pool }) as unknown as Db
+    const db = drizzle({ client: client as Pool }) as unknown as Db
     db.transaction = (work, config) => {
       let hasBegun = false
       // Drizzle would keep a connection for good on which no transaction can begin, so connections are lent here.
       const transact = async (): ReturnType<typeof work> => {
-        const client = await pool.connect()
+        const client = await pool().connect()
         try {
           const own = drizzle({ client }) as unknown as Db
           return await own.transaction((tx) => {
@@ -60,8 +54,22 @@ export function neonDatabase(url: string, { proxy, clock }: NeonOptions): Neon {
       return persistently(transact, (error) => !hasBegun && isDatabaseAway(error), clock)
     }
     offerExchange(db, exchange)
-    return { db, close: () => pool.end() }
+    return { db, close: async () => opened?.end() }
   }
+}
+
+function poolOf(connectionString: string, max: number): Pool {
+  const pool = new Pool({
+    connectionString,
+    max,
+    connectionTimeoutMillis: connectMs,
+    query_timeout: silentMs,
+    idleTimeoutMillis: idleMs,
+  })
+  // A connection that breaks ends no isolate: the next query gets a new one, or an error of its own.
+  pool.on('error', () => undefined)
+  pool.on('connect', (client: PoolClient) => client.on('error', () => undefined))
+  return pool
 }
 
 function standIn(proxy: string): void {
