@@ -164,6 +164,7 @@ export function createApp(options: AppOptions): App {
     respond: (context: Context, end: () => void) => Promise<Response>,
   ): Promise<Response> {
     const { context, end } = await open(request, requestId, host)
+    const answered = Promise.withResolvers<void>()
     try {
       await admit.openTo(context)
       // What a stranger asks for decides whether it is heard, so it is read first, and little of it.
@@ -172,7 +173,12 @@ export function createApp(options: AppOptions): App {
       await identify(context, request)
       await admit.take(context, 1)
       const { auth } = context
-      if (auth) context.later(() => noteUse({ ...context.ports, db: context.lastingDb }, auth))
+      // Only then: beside the first request of an isolate it would take the time that the answer needs.
+      if (auth)
+        context.later(async () => {
+          await answered.promise
+          await noteUse({ ...context.ports, db: context.lastingDb }, auth)
+        })
       if (!isStranger) context.asked = await read?.(limits.bodyBytes)
       refuseFreeDocument(context)
       const response = await respond(context, end)
@@ -181,6 +187,8 @@ export function createApp(options: AppOptions): App {
       return response
     } catch (error) {
       return failed(context, end, error)
+    } finally {
+      answered.resolve()
     }
   }
 
