@@ -9,7 +9,7 @@ import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { grantSide, migratePg, openPg } from '../../workers/db/pg.ts'
 import { startNeonProxy } from '../support/neon-proxy.ts'
-import { startPostgres } from '../support/postgres.ts'
+import { freePort, startPostgres } from '../support/postgres.ts'
 import { startQStashSim } from '../support/qstash-sim.ts'
 import { startRedis } from '../support/redis.ts'
 import { startRedisBridge } from '../support/redis-bridge.ts'
@@ -101,7 +101,9 @@ function edgeHouse(kind: {
       }
       const wakes: string[] = []
       for (let n = 0; n < workers; n++) {
-        const worker = startProcess('workers/main.ts', [], forWorkers)
+        const READER_PORT = String(await freePort())
+        const READER_URL = `http://127.0.0.1:${READER_PORT}`
+        const worker = startProcess('workers/main.ts', [], { ...forWorkers, READER_PORT, READER_URL })
         undo.defer(() => endOf(worker))
         await worker.line('worker.up')
         wakes.push(String((await worker.line('worker.starting'))['wakes']))

@@ -105,6 +105,26 @@ export function stories(kind: HouseKind): void {
     )
 
     test(
+      'the rows of a lake are read where they are, as they are and as they were, and nobody else sees them',
+      inHouse(async () => {
+        const query = `{ tableRows(table: "orders", load: 1) { nodes { values } }
+          recordHistory(table: "orders", key: { id: 2 }) { nodes { version changeType sourceFile values } }
+          tables { nodes { name } } }`
+        const seen: Loose = await one.client.request(query)
+        expect(seen.tableRows.nodes.map((row: Loose) => row.values)).toEqual([
+          { id: '1', amount: '10' },
+          { id: '2', amount: '20' },
+          { id: '3', amount: '30' },
+        ])
+        expect(seen.recordHistory.nodes).toEqual([
+          { version: 1, changeType: 'INSERT', sourceFile: 'in/orders.csv', values: { id: '2', amount: '20' } },
+        ])
+        expect(seen.tables.nodes).toContainEqual({ name: 'orders' })
+        await expect(two.client.request(query)).rejects.toThrow('NOT_FOUND: There is no such table.')
+      }),
+    )
+
+    test(
       'a subscription that breaks goes on after its last event, without a gap and without a repeat',
       inHouse(async () => {
         await one.save('story/quick/run', quick)
