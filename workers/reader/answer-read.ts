@@ -24,7 +24,7 @@ export type ReadOptions = {
 
 /**
  * Reads a tenant's lake in the tenant's own process, which it starts when there is none. A tenant without a lake has no
- * tables. Throws CONFLICT (retry later) while another worker has the lake, and what `readLake` throws.
+ * tables. Throws UNAVAILABLE while another worker has the lake, and what `readLake` throws.
  */
 export async function answerRead(
   ports: Ports,
@@ -50,7 +50,7 @@ export async function answerRead(
   if (operation === 'nothing') return []
   const { worker, folder, leaseMs } = options
   if (folder !== undefined && !(await takeHome(ports.db, { worker, folder, tenantId, leaseMs })))
-    throw new AppError('CONFLICT', 'Another worker has these tables open.', { retry: 'later', hint: 'Try again.' })
+    throw new AppError('UNAVAILABLE', 'Another worker has these tables open.')
   return await pool.read(await bindingOf(bound, options), read, signal)
 }
 
