@@ -7,16 +7,20 @@ import { result } from '../result.ts'
 import { startPlatform } from './platform.ts'
 
 const gib = 2 ** 30
-const engineBytes = gib
-const processBytes = 2 * gib
+// Of ten million rows; fewer get as much less, but what the engine's buffers and Node need at least.
+const wholeRows = 10_000_000
+const engineLeast = gib / 4
+const processLeast = 1.25 * gib
 
 /**
  * Loads the first snapshot and the one with 10 % changed with 1 GiB for the engine and 2 GiB of data memory for its
- * process, which it does by spilling; then one more with hardly any disk to spill to, which has to end with an error that
+ * process (for ten million rows, in proportion for fewer), which it does by spilling; then one more with hardly any disk to spill to, which has to end with an error that
  * names what ran out, and to leave the table as it was.
  */
 export async function boundMemory(folder: string, rows: number): Promise<boolean> {
   const label = `lake.memory.${rows / 1e6}M`
+  const engineBytes = Math.max(engineLeast, (gib * rows) / wholeRows)
+  const processBytes = Math.max(processLeast, (2 * gib * rows) / wholeRows)
   const work = await mkdtemp(join(tmpdir(), 'bench-lake-memory-'))
   const limits = { memoryBytes: Math.ceil(engineBytes / engineShare), threads: 2, diskBytes: 64 * gib }
   try {

@@ -76,7 +76,11 @@ test.skipIf(!linux)(
     const names = readFileSync(`/proc/${pid}/environ`, 'utf8')
       .split('\0')
       .map((line) => line.split('=')[0])
-    expect(names.filter((name) => name !== '' && !name?.startsWith('NODE_CHANNEL'))).toEqual(['PATH', 'TZ'])
+    expect(names.filter((name) => name !== '' && !name?.startsWith('NODE_CHANNEL'))).toEqual([
+      'PATH',
+      'TZ',
+      'DUCKDB_JE_MALLOC_CONF',
+    ])
   },
 )
 
