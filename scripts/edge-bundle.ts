@@ -39,7 +39,7 @@ const withoutPages: Plugin = {
 const withPlainCache: Plugin = {
   name: 'with-plain-cache',
   load: (id) =>
-    /graphql-yoga\/esm\/utils\/create-lru-cache\.js$/.test(id)
+    id.endsWith('graphql-yoga/esm/utils/create-lru-cache.js')
       ? 'export const _createLRUCache = () => new Map()\nexport const createLRUCache = _createLRUCache'
       : undefined,
 }
