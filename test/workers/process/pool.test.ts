@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { DataRow } from '../../../shared/datasets/reader.ts'
 import type { StepResult } from '../../../workers/define.ts'
 import type { Binding, Job } from '../../../workers/process/messages.ts'
 import { type ProcessPool, processPool } from '../../../workers/process/pool.ts'
@@ -40,6 +41,13 @@ const job = (query: string): Job => ({
 const quiet = { progress: () => undefined, log: () => undefined }
 const run = (tenantId: string, query: string, signal = new AbortController().signal, on = pool): Promise<StepResult> =>
   on.run(binding(tenantId), job(query), quiet, signal)
+
+const read = (tenantId: string, signal = AbortSignal.timeout(10_000)): Promise<DataRow[]> =>
+  pool.read(
+    binding(tenantId),
+    { tenantId, operation: 'rows', table: 't', arguments: { limit: 10, after: null } },
+    signal,
+  )
 
 const slow = 'SELECT count(*) AS n FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11'
 // One call of one function: the engine looks for an interrupt only between calls.
@@ -132,6 +140,34 @@ test('an abort that is obeyed leaves the process alone', async () => {
   await expect(work).rejects.toMatchObject({ code: 'CANCELLED' })
   await run('calm', 'SELECT 1 AS n')
   expect(pool.pids().get('calm')).toBe(pid)
+})
+
+test('a read runs beside a step, and one that is stopped leaves the step and the process alone', async () => {
+  await run('read', 'SELECT 7 AS n')
+  const pid = pool.pids().get('read')
+  const abort = new AbortController()
+  const step = run('read', slow, abort.signal)
+  expect(await read('read')).toMatchObject([{ values: { n: 7 } }])
+  const stopped = new AbortController()
+  const other = read('read', stopped.signal)
+  stopped.abort()
+  await expect(other).rejects.toMatchObject({ code: 'CANCELLED' })
+  expect(await read('read')).toHaveLength(1)
+  abort.abort()
+  await expect(step).rejects.toMatchObject({ code: 'CANCELLED' })
+  expect(pool.pids().get('read')).toBe(pid)
+})
+
+test('a read whose process is killed can be asked again, and finds a new one', async () => {
+  await run('reread', 'SELECT 7 AS n')
+  const pid = pool.pids().get('reread') ?? 0
+  // Halted, it has the read and cannot answer it.
+  process.kill(pid, 'SIGSTOP')
+  const outcome = read('reread').catch((error: unknown) => error)
+  process.kill(pid, 'SIGKILL')
+  expect(await outcome).toMatchObject({ code: 'UNAVAILABLE', retry: 'later' })
+  expect(await read('reread')).toHaveLength(1)
+  expect(pool.pids().get('reread')).not.toBe(pid)
 })
 
 test('a process without work ends, and the next step finds the tables it left', async () => {
