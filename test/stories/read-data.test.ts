@@ -245,3 +245,21 @@ steps:
   await a.cancel(run)
   await a.ended(run)
 })
+
+test('a tenant has eight reads at once, and one that is stuck holds up no other tenant', async () => {
+  await ask(a, '{ tables { nodes { name } } }')
+  const { worker } = w.house
+  const pid = worker.pool.pids().get('reader_a') ?? 0
+  const read = (tenantId: string): Promise<unknown[]> =>
+    worker.read({ tenantId, operation: 'tables', table: '', arguments: { limit: 5 } }, AbortSignal.timeout(30_000))
+  process.kill(pid, 'SIGSTOP')
+  const eight = Array.from({ length: 8 }, () => read('reader_a'))
+  try {
+    await expect(read('reader_a')).rejects.toMatchObject({ code: 'UNAVAILABLE', retry: 'later' })
+    expect(await read('reader_b')).toEqual([])
+  } finally {
+    process.kill(pid, 'SIGCONT')
+  }
+  for (const rows of await Promise.all(eight)) expect(rows).toHaveLength(2)
+  expect(await read('reader_a')).toHaveLength(2)
+})
