@@ -134,7 +134,7 @@ export async function openLake(place: LakePlace): Promise<Lake> {
 function openError(error: unknown, { ducklake, key }: Store): AppError {
   if (error instanceof AppError) return error
   const { text, cause } = withoutSecrets(error, [ducklake?.catalog, ducklake?.s3?.secret, key])
-  if (/encrypted/i.test(text))
+  if (/encrypt/i.test(text))
     return new AppError(
       'CONFLICT',
       "The tenant's tables are encrypted, and are opened without their key or its engine.",
