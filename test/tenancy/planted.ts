@@ -218,6 +218,16 @@ function leaksOfResolvers(schema: GraphQLSchema, estate: Estate, stock: Stock): 
       requests('Query.tenant'),
     ),
     leak(
+      'rows of a lake for whoever names the table',
+      ['Query', 'tableRows'],
+      (resolve) => (root, args, context, info) => {
+        const isOfB = String(args['table']).startsWith(b.mark)
+        const auth = isOfB && context.auth ? { ...context.auth, tenantId: b.id } : context.auth
+        return resolve(root, args, { ...context, auth }, info)
+      },
+      requests('Query.tableRows'),
+    ),
+    leak(
       'a secret in an answer',
       ['Credential', 'provider'],
       () => () => a.secrets.at(1),
