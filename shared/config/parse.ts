@@ -4,6 +4,7 @@ import { reservedNames } from '../../schema/config/variables.ts'
 import { parameterFault } from '../runs/parameters.ts'
 import { type Catalog, catalog as builtCatalog, settingsFaults } from './catalog.ts'
 import { checkPlaceholders } from './check-placeholders.ts'
+import { checkRules } from './check-rules.ts'
 import { secretWarnings } from './check-secrets.ts'
 import { checkSteps } from './check-steps.ts'
 import { checkTriggers } from './check-triggers.ts'
@@ -37,6 +38,7 @@ export function parsePipeline(
     ...checkNames(pipeline, report),
     ...checkTriggers(pipeline, options.scheduleMinutesMin ?? 1, report),
     ...checkPlaceholders(pipeline, options.catalog ?? builtCatalog, report),
+    ...checkRules(pipeline, report),
     ...secretWarnings(pipeline, report),
   )
   return problems.some((problem) => problem.severity === 'error')

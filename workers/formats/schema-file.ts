@@ -4,7 +4,7 @@ import type { Column } from '../define.ts'
 import type { TenantFiles } from '../files.ts'
 import { isEnvelopeName } from '../lake/names.ts'
 import { splitRecord } from './csv-header.ts'
-import { declaredType } from './declared-columns.ts'
+import { declaredType } from '../../schema/config/column-type.ts'
 
 /** Columns that an organisation declares; a required one may not be empty. */
 export type SchemaFile = (Column & { isRequired: boolean })[]

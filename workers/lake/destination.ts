@@ -1,13 +1,16 @@
 import { z } from 'zod'
+import { loadQuality } from '../../schema/config/quality.ts'
 import { AppError } from '../../shared/errors.ts'
-import type { Column, OutputValue, StepContext } from '../define.ts'
+import type { Column, Mail, OutputValue, StepContext } from '../define.ts'
 import type { Connection } from './connection.ts'
+import { checkLoad } from '../quality/check-load.ts'
 import { contract } from './contract.ts'
 import { loadPlain } from './load-plain.ts'
 import { loadVersioned } from './load-versioned.ts'
 import { tableName } from './names.ts'
 import type { Plan } from './plan.ts'
-import type { Attempt, LoadCounts } from './receipt.ts'
+import { type Measure, measured } from './quality-metrics.ts'
+import type { Attempt, CurrentLoad, LoadCounts, RowCounts } from './receipt.ts'
 import { isDestructive, type SchemaChange } from './schema-change.ts'
 import type { Staging } from './staging.ts'
 import type { Stream } from './stream.ts'
@@ -55,6 +58,7 @@ export const destination = z
         'Of rows of one load with the same key: the last one counts, or none of them. The others are quarantined.',
       ),
     contract: contract.optional(),
+    quality: loadQuality.optional(),
     rename_columns: z
       .record(z.string().min(1).max(255), z.string().min(1).max(255))
       .default({})
@@ -66,7 +70,15 @@ export const destination = z
   .describe('Where the rows go.')
 
 /** What a step knows of its load beyond its destination. */
-export type Preparation = { changes?: readonly SchemaChange[]; seen?: readonly Column[]; watermark?: Watermark }
+export type Preparation = {
+  changes?: readonly SchemaChange[]
+  seen?: readonly Column[]
+  watermark?: Watermark
+  /** By default `load`: one of those that later ones are held against. */
+  measuredAs?: 'load' | 'reprocess'
+  /** Done inside the transaction of the load when it was measured. */
+  settle?: (current: CurrentLoad) => Promise<void>
+}
 
 /** Loads rows the way the destination says, once per step of a run. */
 export async function loadInto(
@@ -79,13 +91,28 @@ export async function loadInto(
   for (const name of to.partition_by)
     if (!source.columns.some((column) => column.name.toLowerCase() === name.toLowerCase()))
       throw new AppError('CONFIG_INVALID', `The source has no column ${JSON.stringify(name)} to partition by.`)
+  const checked =
+    to.quality &&
+    (await checkLoad(
+      connection,
+      ctx,
+      { ...to, quality: to.quality, measuredAs: preparation.measuredAs ?? 'load' },
+      source,
+    ))
   const load = {
     ...preparation,
     ...planOf(to),
     attempt: attemptOf(ctx),
     table: to.table,
     partitionBy: to.partition_by,
-    source,
+    source: checked?.staging ?? source,
+    measure: async (counts: RowCounts, current: CurrentLoad) => {
+      const measure: Measure =
+        checked?.measure ?? ((...given) => measured(connection, attemptOf(ctx), to.table, ...given))
+      const result = await measure(counts, current)
+      await preparation.settle?.(current)
+      return result
+    },
   }
   if (to.mode !== 'versioned') return await loadPlain(connection, { ...load, mode: to.mode })
   return await loadVersioned(connection, {
@@ -141,5 +168,24 @@ export function loadOutputs(table: string, counts: LoadCounts): Record<string, O
     key_source: counts.keySource,
     schema_changes: counts.schema.map((change) => ({ ...change, destructive: isDestructive(change) })),
     plan: counts.plan,
+    ...(counts.quality ? { quality: counts.quality } : {}),
   }
+}
+
+/** The mail that a load sends when its rules raised alerts: which, and never a value of a row. */
+export function alertMail(ctx: StepContext, to: z.output<typeof destination>, counts: LoadCounts): Mail[] {
+  const alerts = counts.quality?.['alerts']
+  const recipients = to.quality?.alert_to ?? []
+  if (!Array.isArray(alerts) || alerts.length === 0 || recipients.length === 0 || counts.load === 0) return []
+  const lines = alerts.map((alert) =>
+    typeof alert === 'object' && alert !== null ? `- ${String(Reflect.get(alert, 'message'))}` : '',
+  )
+  const subject = `Data quality: ${alerts.length} alert${alerts.length === 1 ? '' : 's'} for ${to.table}`
+  const text = [
+    `Load ${counts.load} of the table ${to.table}, run ${ctx.run.id} of ${ctx.run.pipelineId}:`,
+    '',
+    ...lines,
+    '',
+  ].join('\n')
+  return [{ to: recipients, subject, text }]
 }

@@ -7,7 +7,7 @@ import { sameType } from './fit-columns.ts'
 import { partitionOf, refuseRace } from './load-versioned.ts'
 import { plainOf, quoted } from './names.ts'
 import { contentOf, type Plan } from './plan.ts'
-import { measured } from './quality-metrics.ts'
+import { type Measure, measured } from './quality-metrics.ts'
 import { type Attempt, type CurrentLoad, type LoadCounts, loadOnce, type RowCounts } from './receipt.ts'
 import { changeSchema, type SchemaChange } from './schema-change.ts'
 import { quarantine, type Staging } from './staging.ts'
@@ -29,6 +29,7 @@ export type PlainLoad = {
   seen?: readonly Column[]
   watermark?: Watermark
   plan?: Plan
+  measure?: Measure
   source: Staging | Stream
 }
 
@@ -44,8 +45,12 @@ export async function loadPlain(connection: Connection, load: PlainLoad): Promis
     connection,
     load.attempt,
     load.table,
-    async (current) =>
-      await measured(connection, load.attempt, load.table, await loadRows(connection, { ...load, source }, current)),
+    async (current) => {
+      const counts = await loadRows(connection, { ...load, source }, current)
+      return load.measure
+        ? await load.measure(counts, current)
+        : await measured(connection, load.attempt, load.table, counts, current)
+    },
     load.plan,
   )
 }

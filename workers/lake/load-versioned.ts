@@ -9,7 +9,7 @@ import { sameType } from './fit-columns.ts'
 import { envelope, literal, quoted, versionsOf } from './names.ts'
 import { refreshChangeLog } from './meta.ts'
 import { contentOf, type Plan } from './plan.ts'
-import { measured } from './quality-metrics.ts'
+import { type Measure, measured } from './quality-metrics.ts'
 import { type Attempt, type CurrentLoad, type LoadCounts, loadOnce, type RowCounts } from './receipt.ts'
 import { type Duplicates, rejectKeys } from './reject-keys.ts'
 import { quickHash, rowHash } from './row-hash.ts'
@@ -40,6 +40,8 @@ export type VersionedLoad = {
   seen?: readonly Column[]
   watermark?: Watermark
   plan?: Plan
+  /** Measures the load when its rows are in, before it commits. By default the share of rows that got in. */
+  measure?: Measure
   /** Rows with the types of the table, as it is after `changes`, where it has those columns. */
   source: Staging | Stream
 }
@@ -66,11 +68,10 @@ export async function loadVersioned(connection: Connection, load: VersionedLoad)
     async (current) => {
       const table = await prepareTable(connection, ready, current)
       const rows = await loadRows(connection, ready, table, current)
-      return await measured(connection, load.attempt, table.name, {
-        ...rows,
-        businessKey: table.businessKey,
-        keySource: table.keySource,
-      })
+      const counts = { ...rows, businessKey: table.businessKey, keySource: table.keySource }
+      return load.measure
+        ? await load.measure(counts, current)
+        : await measured(connection, load.attempt, table.name, counts, current)
     },
     load.plan,
   )

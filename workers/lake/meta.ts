@@ -20,6 +20,44 @@ const tables = [
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_quality_metrics (
      run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, measured_at TIMESTAMPTZ NOT NULL,
      score DOUBLE NOT NULL, row_count BIGINT NOT NULL, checks BIGINT NOT NULL, failed BIGINT NOT NULL, details JSON)`,
+  ...added('x_meta_rejected_rows', {
+    rejected_id: 'VARCHAR',
+    status: 'VARCHAR',
+    attempts: 'INTEGER',
+    settled_by: 'VARCHAR',
+    settled_at: 'TIMESTAMPTZ',
+  }),
+  ...added('x_meta_quality_metrics', {
+    measured: 'VARCHAR',
+    status: 'VARCHAR',
+    load_number: 'BIGINT',
+    completeness: 'DOUBLE',
+    consistency: 'DOUBLE',
+    validity: 'DOUBLE',
+    records_with_errors: 'BIGINT',
+    records_with_warnings: 'BIGINT',
+    average_record_score: 'DOUBLE',
+    alerts: 'JSON',
+  }),
+  // One row per rule and measurement: what the scores are made of.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_dq_results (
+     run_id VARCHAR NOT NULL, pipeline_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, load_number BIGINT,
+     measured_at TIMESTAMPTZ NOT NULL, rule VARCHAR NOT NULL, rule_name VARCHAR NOT NULL, columns VARCHAR[] NOT NULL,
+     dimension VARCHAR NOT NULL, severity VARCHAR NOT NULL, action VARCHAR NOT NULL, status VARCHAR NOT NULL, checked BIGINT NOT NULL,
+     failed BIGINT NOT NULL, failure_rate DOUBLE NOT NULL, reason VARCHAR)`,
+  // One row per column and measurement. It holds values of rows and stays here.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_profiles (
+     run_id VARCHAR NOT NULL, step_key VARCHAR NOT NULL, table_name VARCHAR NOT NULL, load_number BIGINT, measured_at TIMESTAMPTZ NOT NULL,
+     column_name VARCHAR NOT NULL, data_type VARCHAR NOT NULL, row_count BIGINT NOT NULL, nulls BIGINT NOT NULL, distinct_count BIGINT,
+     distinct_is_estimate BOOLEAN NOT NULL, min_value VARCHAR, max_value VARCHAR, mean DOUBLE, deviation DOUBLE, quantiles DOUBLE[],
+     sample_rows BIGINT NOT NULL, top_values JSON, patterns JSON)`,
+  // Records with errors or warnings, by the version that has them. A record that is not here passed with a score of 1.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_record_quality (
+     table_name VARCHAR NOT NULL, composite_key VARCHAR, version INTEGER, source_file VARCHAR, source_row BIGINT, load_number BIGINT NOT NULL,
+     run_id VARCHAR NOT NULL, status VARCHAR NOT NULL, errors VARCHAR[] NOT NULL, warnings VARCHAR[] NOT NULL, score DOUBLE NOT NULL)`,
+  // The rules of the newest load of each table that had any: quarantined rows are held against them again.
+  `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_quality_rules (
+     table_name VARCHAR PRIMARY KEY, rules JSON NOT NULL, run_id VARCHAR NOT NULL, updated_at TIMESTAMPTZ NOT NULL)`,
   // What kind each table is: which mode made it, by which key its versions are told apart, and who chose that key.
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_tables (
      table_name VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, business_key VARCHAR[], created_at TIMESTAMPTZ NOT NULL)`,
@@ -69,11 +107,24 @@ const tables = [
      count BIGINT NOT NULL, found_at TIMESTAMPTZ NOT NULL)`,
 ]
 
+// Columns that a table got in a later release.
+function added(table: string, columns: Readonly<Record<string, string>>): string[] {
+  return Object.entries(columns).map(
+    ([name, type]) => `ALTER TABLE lake.raw.${table} ADD COLUMN IF NOT EXISTS ${name} ${type}`,
+  )
+}
+
 /** Makes the lake's own tables when they are not there. */
 export async function ensureMeta(connection: Connection): Promise<void> {
   await connection.transaction(async () => {
     for (const sql of tables) await connection.run(connection.kind === 'ducklake' ? withoutKeys(sql) : sql)
   })
+  // Rows that were quarantined before they had names.
+  await connection.run(
+    `UPDATE lake.raw.x_meta_rejected_rows SET rejected_id = uuid()::VARCHAR, attempts = 0,
+       status = CASE WHEN code = 'VALUE_DISCARDED' THEN 'value' WHEN code LIKE 'RULE_%' THEN 'flagged' ELSE 'quarantined' END
+     WHERE rejected_id IS NULL`,
+  )
   await widenEnvelopes(connection)
   // A process that died after a first load has left its table out.
   await refreshChangeLog(connection)

@@ -1,4 +1,5 @@
-import { z } from 'zod'
+/** The name of a tenant's table, as settings give it. */
+export { tableName } from '../../schema/config/table-name.ts'
 
 /** Columns that every versioned table has before those of the business. No source column may carry these names. */
 export const envelope: readonly { name: string; type: string }[] = [
@@ -25,14 +26,6 @@ const envelopeNames = new Set(envelope.map((column) => column.name))
 
 /** True when a name, in whatever case, is one of the envelope's. */
 export const isEnvelopeName = (name: string): boolean => envelopeNames.has(name.toLowerCase())
-
-/** The name of a tenant's table: lower case, and none of those that the lake makes by itself. */
-export const tableName = z
-  .string()
-  .regex(/^[a-z_][a-z0-9_]{0,59}$/, 'a table name has 1 to 60 of a-z, 0-9 and _, and does not begin with a digit')
-  .refine((name) => !name.startsWith('x_meta_') && !name.endsWith('_current'), {
-    message: 'names that begin with x_meta_ or end with _current belong to the lake',
-  })
 
 /** An identifier for SQL. Quotes in it are doubled, so any text is safe. */
 export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`

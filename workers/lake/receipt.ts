@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { AppError } from '../../shared/errors.ts'
+import type { OutputValue } from '../define.ts'
 import type { Connection } from './connection.ts'
 import { planHash, type Plan } from './plan.ts'
 import type { SchemaChange } from './schema-change.ts'
@@ -26,10 +27,16 @@ export type RowCounts = {
   /** The columns that tell rows apart, and whether they were given or found. */
   businessKey?: string[]
   keySource?: 'given' | 'detected'
+  /** What the rules of the load found, for its outputs; undefined for a load without rules. */
+  quality?: LoadSummary
 }
 
+/** The outcome of a load's rules: scores, counts and names of columns, and no value of a row. */
+export type LoadSummary = { [name: string]: OutputValue }
+
 /** What a load did. */
-export type LoadCounts = Required<Omit<RowCounts, 'keySource'>> & {
+export type LoadCounts = Required<Omit<RowCounts, 'keySource' | 'quality'>> & {
+  quality?: LoadSummary
   keySource: 'given' | 'detected' | null
   /** The number of the load within its table, from 1; 0 for a rehearsal. */
   load: number

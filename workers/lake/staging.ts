@@ -55,11 +55,11 @@ export async function countRejected(connection: Connection): Promise<number> {
   return Number(row?.['n'])
 }
 
-/** SQL for a row of the staging as JSON text, at most 8,192 characters. */
+/** SQL for a row of the staging as JSON text. Nothing of it is cut: the row can be loaded from it again. */
 export const rawText = (columns: readonly Column[], alias = ''): string =>
-  `left(to_json(struct_pack(${columns
+  `to_json(struct_pack(${columns
     .map(({ name }) => `${quoted(name)} := ${alias}${quoted(name)}::VARCHAR`)
-    .join(', ')}))::VARCHAR, 8192)`
+    .join(', ')}))::VARCHAR`
 
 /** SQL for the name of the file that a row came from. */
 export const fileOf = (files: readonly string[], row: string): string =>
@@ -88,8 +88,11 @@ export async function quarantine(
   await staging.locate()
   const names = staging.files.length > 0 ? `[${staging.files.map(literal).join(', ')}][file + 1]` : 'NULL'
   await connection.run(
-    `INSERT INTO lake.raw.x_meta_rejected_rows
-     SELECT $1, $2, $3, ${names}, line, column_name, code, reason, raw, now() FROM rejected`,
+    `INSERT INTO lake.raw.x_meta_rejected_rows (run_id, step_key, table_name, source_file, line, column_name, code, reason,
+       raw, rejected_at, rejected_id, status, attempts)
+     SELECT $1, $2, $3, ${names}, line, column_name, code, reason, raw, now(), uuid()::VARCHAR,
+       CASE WHEN EXISTS (SELECT 1 FROM discarded d WHERE d.__row = rejected.__row AND d.code = rejected.code
+         AND d.column_name = rejected.column_name) THEN 'value' ELSE 'quarantined' END, 0 FROM rejected`,
     [attempt.runId, attempt.stepKey, table],
   )
   return { rejected, discarded }

@@ -13,6 +13,9 @@ import lakeValidate from './lake/validate.ts'
 import emailNotification from './notify_systems/email_notification.ts'
 import pipelineRun from './pipeline/run.ts'
 import qualityCheck from './quality/check.ts'
+import qualityProfile from './quality/profile.ts'
+import qualityReport from './quality/report.ts'
+import qualityReprocess from './quality/reprocess.ts'
 import sqlTransform from './sql/transform.ts'
 import tenantDismantle from './tenant/dismantle.ts'
 import tenantExport from './tenant/export.ts'
@@ -38,6 +41,9 @@ export const processors: readonly Processor[] = [
   emailNotification,
   pipelineRun,
   qualityCheck,
+  qualityProfile,
+  qualityReport,
+  qualityReprocess,
   sqlTransform,
   tenantDismantle,
   tenantExport,

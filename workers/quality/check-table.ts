@@ -1,136 +1,134 @@
+import type { z } from 'zod'
+import { type QualityRule, qualityThresholds } from '../../schema/config/quality.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { OutputValue, StepContext } from '../define.ts'
 import { needTable, register, type Table } from '../lake/catalog.ts'
 import type { Connection } from '../lake/connection.ts'
 import { findPlain } from '../lake/load-plain.ts'
 import { literal, plainOf, quoted } from '../lake/names.ts'
-import { writeMetrics } from '../lake/quality-metrics.ts'
 import type { Attempt } from '../lake/receipt.ts'
-import { type Check, checksOf, type Rule, source } from './rules.ts'
-import { scoreOf } from './score.ts'
+import { estimateRows } from './estimate-rows.ts'
+import { examine } from './examine.ts'
+import { type Check, checksOf, type Subject, subjectOf } from './rules.ts'
+import { averageScore, failedRules, keepMeasurement, noDrift, resultOutput } from './summary.ts'
 
-const rejectedMax = 100_000
+const keptMax = 100_000
 
 /** What a table is held against. */
 export type Tests = {
   table: string
-  rules: readonly Rule[]
+  rules: readonly QualityRule[]
   /** Below this score the check throws. */
   failBelow?: number | undefined
   /** A table that takes the failing rows, made anew each time. */
   quarantine?: string | undefined
+  /** When an alert is raised. By default as for loads. */
+  thresholds?: z.output<typeof qualityThresholds>
 }
 
 /**
  * Holds the current rows of a table against rules: keeps those that fail and writes the measurement of `attempt`, in the
- * place of an earlier one. Throws QUALITY_BLOCKED below the score that is asked for, with all of it kept.
+ * place of an earlier one. The rows stay in the table. Throws QUALITY_BLOCKED when a rule that blocks fails and below the
+ * score that is asked for, with all of it kept.
  */
 export async function checkTable(
   connection: Connection,
-  ctx: Pick<StepContext, 'log' | 'progress'>,
+  ctx: StepContext,
   attempt: Attempt,
   tests: Tests,
 ): Promise<Record<string, OutputValue>> {
   const table = await needTable(connection, tests.table)
-  const checks = await checksOf(connection, table, tests.rules)
-  const { rows, failed } = await count(connection, table, checks)
-  const results = checks.map((check, index) => ({
-    rule: check.rule.rule,
-    columns: check.columns,
-    severity: check.rule.severity,
-    checked: check.perTable ? Math.max(rows, 1) : rows,
-    failed: check.perTable ? (failed[index] ?? 0) * Math.max(rows, 1) : (failed[index] ?? 0),
-  }))
-  const score = scoreOf(results)
-  await connection.transaction(async () => {
-    await keepFailing(connection, ctx, attempt, table, checks, failed)
-    if (tests.quarantine) await keepTable(connection, table, tests.quarantine, checks)
-    await writeMetrics(connection, attempt, {
+  const subject = { ...(await subjectOf(connection, table)), rowsEstimated: await estimateRows(connection, table) }
+  const checks = await checksOf(connection, subject, tests.rules, (text) => ctx.bindSql(text))
+  const { rows, results, verdict, isJudged } = await examine(connection, subject, checks, false)
+  const blocking = results.filter(({ passed, action }) => !passed && action === 'block')
+  const summary = await connection.transaction(async () => {
+    await keepFailing(connection, ctx, attempt, table, subject, checks, isJudged)
+    if (tests.quarantine) await keepTable(connection, subject, tests.quarantine, checks, isJudged)
+    const measurement = {
       table: table.name,
-      score,
+      measured: 'table' as const,
+      load: null,
       rows,
-      checks: results.reduce((sum, result) => sum + result.checked, 0),
-      failed: results.reduce((sum, result) => sum + result.failed, 0),
-      details: results,
-    })
+      withErrors: verdict.withErrors,
+      withWarnings: verdict.withWarnings,
+      averageRecordScore: averageScore(rows, verdict.lost),
+      results,
+      isBlocked: blocking.length > 0,
+      details: {},
+    }
+    const thresholds = tests.thresholds ?? qualityThresholds.parse({})
+    return await keepMeasurement(connection, ctx, attempt, measurement, { thresholds, drift: noDrift })
   })
   ctx.progress({ done: rows, total: rows, unit: 'rows' })
+  const score = Number(summary['overall'])
+  if (blocking.length > 0)
+    throw new AppError('QUALITY_BLOCKED', `The table ${table.name} does not pass: ${failedRules(blocking)}.`)
   if (tests.failBelow !== undefined && score < tests.failBelow)
     throw new AppError(
       'QUALITY_BLOCKED',
-      `The score of ${table.name} is ${score}, below ${tests.failBelow}: ${worst(results)}.`,
+      `The score of ${table.name} is ${score}, below ${tests.failBelow}: ${failedRules(results)}.`,
     )
-  return { table: table.name, rows, score, failed: failed.reduce((a, b) => a + b, 0), rules: results }
+  const failed = results.reduce((sum, result) => sum + (result.passed ? 0 : result.failed), 0)
+  return { table: table.name, rows, score, failed, ...summary, rules: results.map(resultOutput) }
 }
 
-// First pass: one scan, whatever the number of rules (each `unique` adds a grouping of its columns).
-async function count(
-  connection: Connection,
-  table: Table,
-  checks: readonly Check[],
-): Promise<{ rows: number; failed: number[] }> {
-  const counts = checks.map((check, index) =>
-    check.perTable
-      ? `(CASE WHEN ${check.fails} THEN 1 ELSE 0 END)::BIGINT AS f${index}`
-      : `count(*) FILTER (${check.fails})::BIGINT AS f${index}`,
-  )
-  const [row] = await connection.rows(
-    `SELECT count(*)::BIGINT AS row_count, ${counts.join(', ')} FROM ${source(table)} r`,
-  )
-  return { rows: Number(row?.['row_count']), failed: checks.map((_, index) => Number(row?.[`f${index}`])) }
-}
-
-// Second pass: the rows that fail, with the key that finds them again. An earlier attempt's rows go first.
+// The rows that fail, once for each check, with the key that finds them again. An earlier attempt's rows go first.
 async function keepFailing(
   connection: Connection,
-  ctx: Pick<StepContext, 'log'>,
+  ctx: StepContext,
   attempt: Attempt,
   table: Table,
+  subject: Subject,
   checks: readonly Check[],
-  failed: readonly number[],
+  isJudged: boolean,
 ): Promise<void> {
   await connection.run(`DELETE FROM lake.raw.x_meta_rejected_rows WHERE run_id = $1 AND step_key = $2`, [
     attempt.runId,
     attempt.stepKey,
   ])
-  for (const [index, check] of checks.entries()) {
-    const count = failed[index] ?? 0
-    if (count === 0 || check.perTable) continue
-    if (count > rejectedMax)
-      ctx.log('warn', `${count} rows fail ${check.rule.rule}; the first ${rejectedMax} were kept in the quarantine.`)
-    await connection.run(
-      `INSERT INTO lake.raw.x_meta_rejected_rows
-       SELECT $1, $2, $3, ${table.kind === 'versioned' ? 'source_file' : 'NULL'}, NULL, ${literal(check.columns.join(', '))},
-         ${literal(`RULE_${check.rule.rule.toUpperCase()}`)}, ${literal(check.reason)}, left(${rowText(table)}, 8192), now()
-       FROM ${source(table)} r WHERE ${check.fails} LIMIT ${rejectedMax}`,
-      [attempt.runId, attempt.stepKey, table.name],
-    )
-  }
+  if (!isJudged) return
+  const isVersioned = table.kind === 'versioned'
+  const kept = await connection.run(
+    `INSERT INTO lake.raw.x_meta_rejected_rows (run_id, step_key, table_name, source_file, line, column_name, code, reason, raw,
+       rejected_at, rejected_id, status, attempts)
+     SELECT $1, $2, $3, ${isVersioned ? 's.source_file' : 'NULL'}, NULL, ${textOf(checks, ({ columns }) => columns.join(', '))},
+       ${textOf(checks, ({ rule }) => `RULE_${rule.rule.toUpperCase()}`)}, ${textOf(checks, ({ reason }) => reason)},
+       ${rowText(table)}, now(), uuid()::VARCHAR, 'flagged', 0
+     FROM (${failing}) v JOIN ${subject.relation} s ON s.__row = v.__row`,
+    [attempt.runId, attempt.stepKey, table.name],
+  )
+  const [all] = await connection.rows(`SELECT coalesce(sum(len(failed)), 0)::BIGINT AS n FROM verdicts`)
+  if (kept < Number(all?.['n']))
+    ctx.log('warn', `${Number(all?.['n'])} failures, of which the first ${keptMax} of each rule were kept.`)
 }
 
-async function keepTable(connection: Connection, table: Table, name: string, checks: readonly Check[]): Promise<void> {
+const failing = `SELECT * FROM (SELECT __row, unnest(failed) AS i FROM verdicts)
+  QUALIFY row_number() OVER (PARTITION BY i ORDER BY __row) <= ${keptMax}`
+
+async function keepTable(
+  connection: Connection,
+  subject: Subject,
+  name: string,
+  checks: readonly Check[],
+  isJudged: boolean,
+): Promise<void> {
   await findPlain(connection, name)
-  const columns = table.columns.map((column) => quoted(column.name)).join(', ')
-  const rowChecks = checks.filter((check) => !check.perTable)
-  const parts = rowChecks.map(
-    (check) =>
-      `SELECT ${literal(check.rule.rule)} AS failed_rule, ${literal(check.reason)} AS failed_reason, ${columns}
-       FROM ${source(table)} r WHERE ${check.fails}`,
+  const columns = subject.columns.map((column) => `s.${quoted(column.name)}`).join(', ')
+  const texts = `${textOf(checks, ({ rule }) => rule.rule)} AS failed_rule, ${textOf(checks, ({ reason }) => reason)} AS failed_reason`
+  const verdicts = isJudged ? failing : 'SELECT 0 AS __row, 0 AS i WHERE false'
+  await connection.run(
+    `CREATE OR REPLACE TABLE ${plainOf(name)} AS
+     SELECT ${texts}, ${columns} FROM (${verdicts}) v JOIN ${subject.relation} s ON s.__row = v.__row`,
   )
-  if (parts.length === 0) return
-  await connection.run(`CREATE OR REPLACE TABLE ${plainOf(name)} AS ${parts.join(' UNION ALL ')}`)
   await register(connection, name, 'plain', [])
 }
+
+const textOf = (checks: readonly Check[], text: (check: Check) => string): string =>
+  `[${checks.map((check) => literal(text(check))).join(', ')}][v.i + 1]`
 
 function rowText(table: Table): string {
   const names = table.kind === 'versioned' ? ['composite_key', 'version'] : []
   const fields = [...names, ...table.columns.map((column) => column.name)]
-  return `to_json(struct_pack(${fields.map((name) => `${quoted(name)} := ${quoted(name)}`).join(', ')}))::VARCHAR`
-}
-
-function worst(results: readonly { rule: string; columns: string[]; failed: number; checked: number }[]): string {
-  const [first] = [...results].sort((a, b) => b.failed / b.checked - a.failed / a.checked)
-  if (!first) return 'no rule was given'
-  const columns = first.columns.length > 0 ? ` of ${first.columns.join(', ')}` : ''
-  return `${first.failed} of ${first.checked} checks ${first.rule}${columns} failed`
+  return `to_json(struct_pack(${fields.map((name) => `${quoted(name)} := s.${quoted(name)}`).join(', ')}))::VARCHAR`
 }

@@ -1,169 +1,336 @@
-import { z } from 'zod'
+import { durationMs } from '../../schema/config/duration.ts'
+import type { QualityRule } from '../../schema/config/quality.ts'
 import { AppError } from '../../shared/errors.ts'
-import { declaredType } from '../formats/declared-columns.ts'
-import type { Table } from '../lake/catalog.ts'
+import { columnsOf } from '../../shared/quality/expression.ts'
+import { actionOf, ruleFault } from '../../shared/quality/rule-fault.ts'
+import type { BoundSql, Column } from '../define.ts'
+import { findTable, needTable, type Table } from '../lake/catalog.ts'
 import type { Connection } from '../lake/connection.ts'
-import { fits } from '../lake/fit-columns.ts'
+import { scrubbed } from '../lake/error.ts'
+import { canonicalType, fits, sameType } from '../lake/fit-columns.ts'
 import { literal, plainOf, quoted, versionsOf } from '../lake/names.ts'
+import { conditionSql } from './expression-sql.ts'
+import { hasFormat } from './formats.ts'
+import { type Dimension, dimensionOf } from './score.ts'
 
-const severity = z.enum(['error', 'warning']).default('error')
-const column = z.string().min(1).max(255)
-const columns = z.array(column).min(1).max(50)
-const bound = z.union([z.number(), z.string().max(100)]).optional()
-
-/** A rule of a quality check. NULL passes every rule but `required` and `not_null`. */
-export const rule = z.discriminatedUnion('rule', [
-  z.strictObject({ rule: z.literal('required').describe('Neither NULL nor the empty text.'), columns, severity }),
-  z.strictObject({ rule: z.literal('not_null'), column, severity }),
-  z.strictObject({ rule: z.literal('unique').describe('No other row has the same values.'), columns, severity }),
-  z.strictObject({
-    rule: z.literal('type').describe('The text can become this type without loss.'),
-    column,
-    type: declaredType,
-    severity,
-  }),
-  z.strictObject({ rule: z.literal('range'), column, min: bound, max: bound, severity }),
-  z.strictObject({
-    rule: z.literal('format'),
-    column,
-    format: z.enum(['email', 'uuid', 'date', 'url']).optional(),
-    pattern: z.string().max(1000).optional().describe('An RE2 expression that the whole text must match.'),
-    severity,
-  }),
-  z.strictObject({
-    rule: z.literal('row_count'),
-    min: z.int().min(0).optional(),
-    max: z.int().min(0).optional(),
-    severity,
-  }),
-])
-
-/** A rule with its defaults. */
-export type Rule = z.output<typeof rule>
-
-/** A rule made ready: `fails` is SQL that is true for a row (or, with `perTable`, for an aggregate) that does not pass. */
-export type Check = { rule: Rule; columns: string[]; fails: string; reason: string; perTable: boolean }
-
-/** SQL for the current rows of a table. */
-export const source = (table: Table): string =>
-  table.kind === 'versioned'
-    ? `(SELECT * FROM ${versionsOf(table.name)} WHERE is_current AND NOT is_deleted)`
-    : plainOf(table.name)
+/** What is judged: `relation` is SQL for its rows, with `columns` and `__row`, which is unique. */
+export type Subject = { table: string; columns: readonly Column[]; relation: string; rowsEstimated: number }
 
 /**
- * The checks that rules ask for; a rule about several columns is one check for each, but `unique` is one for all.
- * Throws CONFIG_INVALID for a column that the table has not, a pattern that is none, or a bound that is none of its type.
+ * A rule made ready. `count` is SQL for an aggregate over all rows: not 0 when a row fails; what tables are judged by.
+ * `fails`, of rules about rows, is SQL that is true for a row that does not pass. A rule about several columns is one
+ * check for each, but `unique`, `reference` and `completeness` are one for all.
  */
-export async function checksOf(connection: Connection, table: Table, rules: readonly Rule[]): Promise<Check[]> {
-  const checks = rules.flatMap((rule) => checksOfRule(table, rule))
-  for (const check of checks) {
-    if (check.perTable) continue
-    try {
-      // Constant parts, patterns and bounds, are worked out here and not in the middle of the data.
-      await connection.rows(`SELECT ${check.fails} FROM ${source(table)} LIMIT 1`)
-    } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'INTERNAL') throw error
-      throw new AppError(
-        'CONFIG_INVALID',
-        `The rule ${check.rule.rule} of ${check.columns.join(', ')} cannot be used.`,
-        {
-          cause: error,
-        },
-      )
+export type Check = {
+  rule: QualityRule
+  name: string
+  columns: string[]
+  dimension: Dimension
+  severity: 'error' | 'warning'
+  action: ReturnType<typeof actionOf>
+  reason: string
+  count: string
+  fails: string | undefined
+}
+
+/**
+ * The current rows of a table as something to be judged. Those of a view are copied into the temporary table `viewed`:
+ * they have no place of their own, and could be others at a second look.
+ */
+export async function subjectOf(connection: Connection, table: Table): Promise<Subject> {
+  if (table.kind === 'view')
+    await connection.run(`CREATE OR REPLACE TEMP TABLE viewed AS SELECT * FROM ${plainOf(table.name)}`)
+  const from = table.kind === 'view' ? 'temp.viewed' : rowsOf(table)
+  return {
+    table: table.name,
+    columns: table.columns,
+    relation: `(SELECT *, rowid AS __row FROM ${from})`,
+    rowsEstimated: 0,
+  }
+}
+
+// What stands after FROM for the current rows of a table.
+const rowsOf = (table: Table): string =>
+  table.kind === 'versioned' ? `${versionsOf(table.name)} WHERE is_current AND NOT is_deleted` : plainOf(table.name)
+
+/**
+ * The checks that rules ask for, tried without reading a row. `bind` fills the placeholders of expressions.
+ * Throws CONFIG_INVALID for a column that is not there, a pattern that is none, a bound that is none of its type, or a
+ * condition that cannot be read, and TABLE_MISSING for a reference to no table.
+ */
+export async function checksOf(
+  connection: Connection,
+  subject: Subject,
+  rules: readonly QualityRule[],
+  bind: (text: string) => BoundSql,
+): Promise<Check[]> {
+  const checks: Check[] = []
+  for (const rule of rules) {
+    const fault = ruleFault(rule)
+    if (fault) throw new AppError('CONFIG_INVALID', `The rule ${rule.rule}: ${fault.key}: ${fault.message}.`)
+    for (const { probe, ...form } of await formsOf(connection, subject, rule, bind)) {
+      const name = rule.name ?? [rule.rule, ...form.columns].join(' ')
+      const { severity } = rule
+      const count = form.count ?? `count(*) FILTER (${form.fails ?? 'false'})`
+      const check = {
+        fails: undefined,
+        ...form,
+        rule,
+        name,
+        severity,
+        count,
+        action: actionOf(rule),
+        dimension: dimensionOf(rule),
+      }
+      await tryOut(connection, subject, check, probe)
+      checks.push(check)
     }
   }
   return checks
 }
 
-function checksOfRule(table: Table, rule: Rule): Check[] {
-  const one = (name: string, fails: string, reason: string): Check => ({
-    rule,
-    columns: [name],
-    fails,
-    reason,
-    perTable: false,
-  })
+// Patterns and bounds are worked out here and not in the middle of the data.
+async function tryOut(
+  connection: Connection,
+  subject: Subject,
+  check: Check,
+  probe: string | undefined,
+): Promise<void> {
+  try {
+    if (probe) await connection.rows(`SELECT ${probe}`)
+    await connection.prepare(`SELECT ${check.count} FROM ${subject.relation} r`)
+  } catch (error) {
+    if (error instanceof AppError && error.code !== 'INTERNAL') throw error
+    const cause = error instanceof AppError ? error.cause : error
+    const of = check.columns.length > 0 ? ` of ${check.columns.join(', ')}` : ''
+    throw new AppError('CONFIG_INVALID', `The rule ${check.rule.rule}${of} cannot be used: ${scrubbed(cause)}`, {
+      cause,
+    })
+  }
+}
+
+type Form = {
+  columns: string[]
+  reason: string
+  fails?: string
+  count?: string
+  /** A SELECT list of constants that fails where a part of the rule makes no sense. */
+  probe?: string
+}
+
+async function formsOf(
+  connection: Connection,
+  subject: Subject,
+  rule: QualityRule,
+  bind: (text: string) => BoundSql,
+): Promise<Form[]> {
   switch (rule.rule) {
     case 'required':
       return rule.columns.map((given) => {
-        const { name, sql } = find(table, given)
-        return one(name, `(${sql} IS NULL OR ${sql}::VARCHAR = '')`, `${name} is missing`)
+        const { name, sql } = find(subject, given)
+        return { columns: [name], fails: missing(sql), reason: `${name} is missing` }
       })
     case 'not_null': {
-      const { name, sql } = find(table, rule.column)
-      return [one(name, `${sql} IS NULL`, `${name} is NULL`)]
+      const { name, sql } = find(subject, rule.column)
+      return [{ columns: [name], fails: `${sql} IS NULL`, reason: `${name} is NULL` }]
     }
-    case 'unique':
-      return [unique(table, rule)]
     case 'type': {
-      const { name, sql } = find(table, rule.column)
+      const { name, sql } = find(subject, rule.column)
       const fails = `(${sql} IS NOT NULL AND NOT coalesce(${fits(rule.type, `${sql}::VARCHAR`)}, false))`
-      return [one(name, fails, `${name} is not a ${rule.type}`)]
+      return [{ columns: [name], fails, reason: `${name} is not a ${rule.type}` }]
     }
     case 'range':
-      return [range(table, rule)]
-    case 'format': {
-      const { name, sql } = find(table, rule.column)
-      const pattern = rule.pattern ?? (rule.format ? patterns[rule.format] : undefined)
-      if (pattern === undefined)
-        throw new AppError('CONFIG_INVALID', `The rule format of ${name} needs a format or a pattern.`)
-      const fails = `(${sql} IS NOT NULL AND NOT regexp_full_match(${sql}::VARCHAR, ${literal(pattern)}))`
-      return [one(name, fails, `${name} has not the form ${rule.format ?? pattern}`)]
+      return [range(subject, rule)]
+    case 'format':
+      return [format(subject, rule)]
+    case 'unique':
+      return [unique(subject, rule)]
+    case 'allowed': {
+      const { name, sql } = find(subject, rule.column)
+      const list = rule.values.map((value) => literal(String(value))).join(', ')
+      const fails = `(${sql} IS NOT NULL AND ${sql}::VARCHAR NOT IN (${list}))`
+      return [{ columns: [name], fails, reason: `${name} is none of the allowed values` }]
     }
-    case 'row_count': {
-      const bounds = [
-        rule.min === undefined ? [] : [`count(*) < ${rule.min}`],
-        rule.max === undefined ? [] : [`count(*) > ${rule.max}`],
-      ].flat()
-      const fails = bounds.length > 0 ? bounds.join(' OR ') : 'false'
-      return [{ rule, columns: [], fails, reason: 'the number of rows is outside the bounds', perTable: true }]
+    case 'reference':
+      return [await reference(connection, subject, rule)]
+    case 'expression': {
+      const { sql, expression } = conditionSql(bind(rule.expression), subject.columns)
+      // A value that cannot be worked out, such as an overflow, fails; one that is unknown for a NULL passes.
+      const fails = `NOT coalesce(TRY((${sql}) IS NOT FALSE), false)`
+      return [{ columns: columnsOf(expression), fails, reason: `${rule.name ?? 'the condition'} does not hold` }]
+    }
+    default:
+      return [tableForm(subject, rule)]
+  }
+}
+
+function tableForm(
+  subject: Subject,
+  rule: Extract<QualityRule, { rule: 'schema' | 'completeness' | 'row_count' | 'volume' | 'freshness' }>,
+): Form {
+  switch (rule.rule) {
+    case 'schema': {
+      const faults = schemaFaults(subject, rule)
+      return { columns: Object.keys(rule.columns), count: String(faults.length), reason: faults.join(', ') }
+    }
+    case 'completeness': {
+      const found = rule.columns.map((name) => find(subject, name))
+      return {
+        columns: found.map(({ name }) => name),
+        count: found.map(({ sql }) => `count(*) FILTER (${missing(sql)})`).join(' + '),
+        reason: `less than ${rule.min} of the values are there`,
+      }
+    }
+    case 'row_count':
+      return {
+        columns: [],
+        count: 'count(*)',
+        reason: `the number of rows is outside ${rule.min ?? ''}..${rule.max ?? ''}`,
+      }
+    case 'volume':
+      return { columns: [], count: 'count(*)', reason: 'the number of rows is far from that of earlier loads' }
+    case 'freshness': {
+      const { name, sql } = find(subject, rule.column)
+      return {
+        columns: [name],
+        count: `epoch(now()) - epoch(max(TRY_CAST(${sql}::VARCHAR AS TIMESTAMPTZ)))`,
+        reason: `the newest ${name} is older than ${rule.max_age}`,
+      }
     }
   }
 }
 
-const patterns = {
-  email: '[^@\\s]+@[^@\\s.]+(\\.[^@\\s.]+)+',
-  uuid: '[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}',
-  date: '[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])',
-  url: 'https?://[^\\s/?#]+[^\\s]*',
-} as const
+/**
+ * How many single checks a check of the whole table made and how many failed, from its aggregate. One that is not about
+ * single values is a check of every row, one when there is none, that passes or fails for all of them.
+ */
+export function judgeTable(
+  check: Check,
+  rows: number,
+  value: number | null,
+  volumes: readonly number[],
+): { checked: number; failed: number; passed: boolean } {
+  const whole = Math.max(rows, 1)
+  const all = (passed: boolean) => ({ checked: whole, failed: passed ? 0 : whole, passed })
+  const { rule } = check
+  switch (rule.rule) {
+    case 'completeness': {
+      const checked = rows * rule.columns.length
+      const failed = value ?? 0
+      return { checked, failed, passed: checked === 0 || (checked - failed) / checked >= rule.min }
+    }
+    case 'row_count':
+      return all(rows >= (rule.min ?? 0) && rows <= (rule.max ?? Infinity))
+    case 'volume': {
+      const past = volumes.slice(0, rule.loads).toSorted((a, b) => a - b)
+      const middle = past.length / 2
+      const median = ((past[Math.ceil(middle) - 1] ?? 0) + (past[Math.floor(middle)] ?? 0)) / 2
+      return all(past.length < rule.min_loads || Math.abs(rows - median) <= rule.max_change * Math.max(median, 1))
+    }
+    case 'freshness':
+      return all(value !== null && value * 1000 <= durationMs(rule.max_age))
+    default:
+      return all(value === 0)
+  }
+}
 
-// Every row of a group counts: none of them is the right one.
-function unique(table: Table, rule: Extract<Rule, { rule: 'unique' }>): Check {
-  const found = rule.columns.map((name) => find(table, name))
+function schemaFaults(subject: Subject, rule: Extract<QualityRule, { rule: 'schema' }>): string[] {
+  const wanted = Object.entries(rule.columns)
+  const same = (a: string, b: string): boolean => a.toLowerCase() === b.toLowerCase()
+  const faults = wanted.flatMap(([name, type]) => {
+    const column = subject.columns.find((column) => same(column.name, name))
+    if (!column) return [`${name} is missing`]
+    return sameType(column.type, type)
+      ? []
+      : [`${name} is ${canonicalType(column.type)} and not ${canonicalType(type)}`]
+  })
+  const others = subject.columns.filter(({ name }) => !wanted.some(([given]) => same(given, name)))
+  return [...faults, ...(rule.exact ? others.map(({ name }) => `${name} is not expected`) : [])]
+}
+
+const missing = (sql: string): string => `(${sql} IS NULL OR ${sql}::VARCHAR = '')`
+
+function format(subject: Subject, rule: Extract<QualityRule, { rule: 'format' }>): Form {
+  const { name, sql } = find(subject, rule.column)
+  const value = `${sql}::VARCHAR`
+  const holds =
+    rule.pattern === undefined
+      ? hasFormat(rule.format ?? 'email', value, rule.country)
+      : `regexp_full_match(${value}, ${literal(rule.pattern)})`
+  return {
+    columns: [name],
+    fails: `(${sql} IS NOT NULL AND NOT ${holds})`,
+    reason: `${name} has not the form ${rule.format ?? rule.pattern ?? ''}`,
+    ...(rule.pattern === undefined ? {} : { probe: `regexp_full_match('', ${literal(rule.pattern)})` }),
+  }
+}
+
+// Every row of a group counts: none of them is the right one. Rows that are more than their keys show that there is one.
+function unique(subject: Subject, rule: Extract<QualityRule, { rule: 'unique' }>): Form {
+  const found = rule.columns.map((name) => find(subject, name))
   const list = found.map(({ sql }) => sql).join(', ')
   const given = found.map(({ sql }) => `${sql} IS NOT NULL`).join(' AND ')
-  const fails = `(hash(${list}) IN (SELECT hash(${list}) FROM ${source(table)} WHERE ${given} GROUP BY ${list} HAVING count(*) > 1)
-    AND ${given})`
   const names = found.map(({ name }) => name)
-  return { rule, columns: names, fails, reason: `another row has the same ${names.join(', ')}`, perTable: false }
+  return {
+    columns: names,
+    count: `count(*) FILTER (${given}) - count(DISTINCT hash(${list})) FILTER (${given})`,
+    fails: `(${given} AND count(*) OVER (PARTITION BY ${list}) > 1)`,
+    reason: `another row has the same ${names.join(', ')}`,
+  }
+}
+
+async function reference(
+  connection: Connection,
+  subject: Subject,
+  rule: Extract<QualityRule, { rule: 'reference' }>,
+): Promise<Form> {
+  const found = rule.columns.map((name) => find(subject, name))
+  // A table may refer to itself before it is there: then nothing is in it.
+  const isOwn = rule.table === subject.table
+  const table = isOwn ? await findTable(connection, rule.table) : await needTable(connection, rule.table)
+  const other = table && { table: table.name, columns: table.columns, rows: rowsOf(table) }
+  const theirs = other ? (rule.to ?? rule.columns).map((name) => find(other, name)) : []
+  const pair = (parts: readonly { sql: string }[]): string =>
+    parts.length === 1 ? `${parts[0]?.sql}::VARCHAR` : `row(${parts.map(({ sql }) => `${sql}::VARCHAR`).join(', ')})`
+  const given = (parts: readonly { sql: string }[]): string =>
+    parts.map(({ sql }) => `${sql} IS NOT NULL`).join(' AND ')
+  const inside = other
+    ? `${pair(found)} IN (SELECT ${pair(theirs)} FROM (SELECT * FROM ${other.rows}) x WHERE ${given(theirs)})`
+    : 'false'
+  const names = found.map(({ name }) => name)
+  return {
+    columns: names,
+    fails: `(${given(found)} AND NOT ${inside})`,
+    reason: `${rule.table} has no row with this ${names.join(', ')}`,
+  }
 }
 
 const numeric = /^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL|DOUBLE|FLOAT)/
 
-function range(table: Table, rule: Extract<Rule, { rule: 'range' }>): Check {
-  const { name, sql, type } = find(table, rule.column)
-  const isNumber = numeric.test(type) || typeof rule.min === 'number' || typeof rule.max === 'number'
+/** True for types whose values are numbers. */
+export const isNumeric = (type: string): boolean => numeric.test(type)
+
+function range(subject: Subject, rule: Extract<QualityRule, { rule: 'range' }>): Form {
+  const { name, sql, type } = find(subject, rule.column)
+  const isNumber = isNumeric(type) || typeof rule.min === 'number' || typeof rule.max === 'number'
   // A number is compared as DOUBLE: a bound of 0.5 for whole numbers must not be rounded. A text that is none fails.
-  const value = numeric.test(type) ? `${sql}::DOUBLE` : isNumber ? `TRY_CAST(${sql}::VARCHAR AS DOUBLE)` : sql
+  const value = isNumeric(type) ? `${sql}::DOUBLE` : isNumber ? `TRY_CAST(${sql}::VARCHAR AS DOUBLE)` : sql
   const limit = (bound: string | number): string => `CAST(${literal(String(bound))} AS ${isNumber ? 'DOUBLE' : type})`
+  const [min, max] = [rule.min, rule.max].map((bound) => (bound === undefined ? undefined : limit(bound)))
   const inside = [
-    rule.min === undefined ? [] : [`${value} >= ${limit(rule.min)}`],
-    rule.max === undefined ? [] : [`${value} <= ${limit(rule.max)}`],
+    min === undefined ? [] : [`${value} >= ${min}`],
+    max === undefined ? [] : [`${value} <= ${max}`],
   ].flat()
-  if (inside.length === 0) throw new AppError('CONFIG_INVALID', `The rule range of ${name} needs min or max.`)
-  const fails = `(${sql} IS NOT NULL AND NOT coalesce(${inside.join(' AND ')}, false))`
   return {
-    rule,
     columns: [name],
-    fails,
+    fails: `(${sql} IS NOT NULL AND NOT coalesce(${inside.join(' AND ')}, false))`,
     reason: `${name} is outside ${rule.min ?? ''}..${rule.max ?? ''}`,
-    perTable: false,
+    probe: [min, max].filter((bound) => bound !== undefined).join(', '),
   }
 }
 
-function find(table: Table, name: string): { name: string; sql: string; type: string } {
-  const column = table.columns.find((column) => column.name.toLowerCase() === name.toLowerCase())
-  if (!column) throw new AppError('CONFIG_INVALID', `The table ${table.name} has no column ${JSON.stringify(name)}.`)
-  return { name: column.name, sql: `${quoted(column.name)}`, type: column.type }
+function find(subject: Pick<Subject, 'table' | 'columns'>, name: string): { name: string; sql: string; type: string } {
+  const column = subject.columns.find((column) => column.name.toLowerCase() === name.toLowerCase())
+  if (!column) throw new AppError('CONFIG_INVALID', `The table ${subject.table} has no column ${JSON.stringify(name)}.`)
+  return { name: column.name, sql: quoted(column.name), type: column.type }
 }

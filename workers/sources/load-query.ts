@@ -9,6 +9,7 @@ import { findTable, type Table } from '../lake/catalog.ts'
 import type { Connection } from '../lake/connection.ts'
 import { contractOf } from '../lake/contract.ts'
 import {
+  alertMail,
   attemptOf,
   type destination,
   isMadeAnew,
@@ -43,7 +44,7 @@ export async function loadQuery(ctx: StepContext, load: QueryLoad): Promise<Step
   const { source, destination } = load
   using connection = await ctx.lake.connect(ctx.signal)
   const done = await findReceipt(connection, attemptOf(ctx))
-  if (done) return { outputs: loadOutputs(destination.table, done) }
+  if (done) return { outputs: loadOutputs(destination.table, done), mail: alertMail(ctx, destination, done) }
   const watermark = watermarkOf(ctx, load)
   const since = watermark && (await findWatermark(connection, destination.table, watermark))
   const bound = ctx.bindSql(load.query, source.dialect)
@@ -65,6 +66,7 @@ export async function loadQuery(ctx: StepContext, load: QueryLoad): Promise<Step
     // Whether, not where: the mark is a value of a row, and those stay in the lake.
     return {
       outputs: { ...loadOutputs(destination.table, counts), ...(watermark ? { resumed: since !== undefined } : {}) },
+      mail: alertMail(ctx, destination, counts),
     }
   } catch (error) {
     throw valueError(error)

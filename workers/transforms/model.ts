@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { qualityRules } from '../../schema/config/quality.ts'
 import { tableName } from '../lake/names.ts'
-import { rule } from '../quality/rules.ts'
 
 const columnNames = z.array(z.string().min(1).max(255)).max(16).default([])
 
@@ -29,7 +29,7 @@ export const into = {
 
 /** What the current rows of the table are held against when they are there. */
 export const tests = {
-  rules: z.array(rule).max(100).default([]).describe('As in quality.check, on the table when it is written.'),
+  rules: qualityRules.default([]).describe('As in quality.check, on the table when it is written.'),
   fail_below: z.number().min(0).max(1).default(1).describe('The step fails when the score of the rules is below this.'),
 }
 

@@ -12,7 +12,7 @@ import { readSchemaFiles } from '../../formats/schema-file.ts'
 import { findTable } from '../../lake/catalog.ts'
 import type { Connection } from '../../lake/connection.ts'
 import { contractOf } from '../../lake/contract.ts'
-import { attemptOf, destination, isMadeAnew, loadInto, loadOutputs } from '../../lake/destination.ts'
+import { alertMail, attemptOf, destination, isMadeAnew, loadInto, loadOutputs } from '../../lake/destination.ts'
 import { findReceipt } from '../../lake/receipt.ts'
 import { openRejected, renameColumns, type Staging } from '../../lake/staging.ts'
 
@@ -60,7 +60,7 @@ export default defineProcessor({
   async run(ctx, { source, destination }): Promise<StepResult> {
     using connection = await ctx.lake.connect(ctx.signal)
     const done = await findReceipt(connection, attemptOf(ctx))
-    if (done) return { outputs: loadOutputs(destination.table, done) }
+    if (done) return { outputs: loadOutputs(destination.table, done), mail: alertMail(ctx, destination, done) }
     const files = await inputFiles(ctx, source.path)
     await openRejected(connection)
     const table = isMadeAnew(destination) ? undefined : await findTable(connection, destination.table)
@@ -76,7 +76,7 @@ export default defineProcessor({
     const { staging: rows, changes } = await conform(connection, staging, want)
     const counts = await loadInto(connection, ctx, destination, rows, table ? { changes, seen: table.columns } : {})
     if (counts.rejected > 0) ctx.log('warn', `${counts.rejected} of ${counts.rowsIn} rows were quarantined.`)
-    return { outputs: loadOutputs(destination.table, counts) }
+    return { outputs: loadOutputs(destination.table, counts), mail: alertMail(ctx, destination, counts) }
   },
 })
 

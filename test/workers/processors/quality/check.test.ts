@@ -70,7 +70,7 @@ test('a score below the bound blocks, a repeat keeps one measurement, and what f
   for (let attempt = 0; attempt < 2; attempt++)
     await expect(t.run(check, settings, step)).rejects.toMatchObject({
       code: 'QUALITY_BLOCKED',
-      message: 'The score of people is 0.8, below 0.95: 1 of 5 checks required of email failed.',
+      message: 'The score of people is 0.8, below 0.95: required email: 1 of 5.',
     })
   expect(
     await t.rows(`SELECT score, checks, failed FROM lake.raw.x_meta_quality_metrics WHERE run_id = 'run_q'`),
@@ -81,7 +81,8 @@ test('a score below the bound blocks, a repeat keeps one measurement, and what f
 
 test.each([
   [{ rule: 'not_null' as const, column: 'nobody' }, /no column "nobody"/],
-  [{ rule: 'format' as const, column: 'email', pattern: '(' }, /format of email cannot be used/],
+  [{ rule: 'format' as const, column: 'email', pattern: '(' }, /format: pattern: it is no regular expression/],
+  [{ rule: 'format' as const, column: 'email', pattern: 'a{1001}' }, /format of email cannot be used/],
   [{ rule: 'range' as const, column: 'born', min: 'yesterday' }, /range of born cannot be used/],
   [{ rule: 'range' as const, column: 'born' }, /needs min or max/],
 ])('a rule that makes no sense is refused: %o', async (rule, message) => {

@@ -1,0 +1,70 @@
+import type { QualityRule } from '../../schema/config/quality.ts'
+
+/** What is wrong with a rule whose form is right, and the key where it is; undefined for a rule that makes sense. */
+export function ruleFault(rule: QualityRule): { key: string; message: string } | undefined {
+  if (rule.action === 'quarantine' && isAboutTable(rule))
+    return { key: 'action', message: `the rule ${rule.rule} judges the whole table: there is no row to quarantine` }
+  switch (rule.rule) {
+    case 'range':
+      return boundsFault(rule.min, rule.max)
+    case 'row_count':
+      return boundsFault(rule.min, rule.max)
+    case 'format':
+      return formatFault(rule)
+    case 'reference':
+      if (rule.to && rule.to.length !== rule.columns.length)
+        return { key: 'to', message: 'it names as many columns as columns does' }
+      return undefined
+    case 'schema':
+      if (Object.keys(rule.columns).length === 0) return { key: 'columns', message: 'it names at least one column' }
+      return undefined
+    case 'volume':
+      if (rule.min_loads > rule.loads) return { key: 'min_loads', message: 'it is more than loads' }
+      return undefined
+    default:
+      return undefined
+  }
+}
+
+/** True for rules that judge a table as a whole and none of its rows. */
+export const isAboutTable = ({ rule }: QualityRule): boolean =>
+  ['schema', 'completeness', 'row_count', 'volume', 'freshness'].includes(rule)
+
+/** What is done with what does not pass, where the rule does not say it. */
+export function actionOf(rule: QualityRule): NonNullable<QualityRule['action']> {
+  if (rule.action) return rule.action
+  if (rule.severity === 'warning') return 'warn'
+  return isAboutTable(rule) ? 'block' : 'quarantine'
+}
+
+function boundsFault(min: unknown, max: unknown): { key: string; message: string } | undefined {
+  if (min === undefined && max === undefined) return { key: 'rule', message: 'it needs min or max' }
+  if (min === undefined || max === undefined || typeof min !== typeof max) return undefined
+  return Number(min) > Number(max) ? { key: 'min', message: 'it is greater than max' } : undefined
+}
+
+function formatFault(rule: Extract<QualityRule, { rule: 'format' }>): { key: string; message: string } | undefined {
+  if ((rule.format === undefined) === (rule.pattern === undefined))
+    return { key: 'rule', message: 'it needs either a format or a pattern' }
+  if (rule.country !== undefined && rule.format !== 'postcode')
+    return { key: 'country', message: 'only postcodes have a country' }
+  const why = rule.pattern === undefined ? undefined : patternFault(rule.pattern)
+  return why === undefined ? undefined : { key: 'pattern', message: why }
+}
+
+// RE2 has no lookaround and no references; the rest of what it refuses, this engine mostly refuses as well.
+function patternFault(pattern: string): string | undefined {
+  if (/\(\?<?[=!]/.test(pattern)) return 'lookahead and lookbehind are not available'
+  if (/(^|[^\\])(\\\\)*\\[1-9]/.test(pattern)) return 'references to groups are not available'
+  try {
+    new RegExp(
+      pattern
+        .replace(/\(\?[imsU-]+\)/g, '')
+        .replace(/\(\?[imsU-]+:/g, '(?:')
+        .replaceAll('(?P<', '(?<'),
+    )
+    return undefined
+  } catch {
+    return 'it is no regular expression'
+  }
+}
