@@ -12,7 +12,7 @@ export type Expression =
   | { kind: 'in'; of: Expression; list: Expression[]; negated: boolean }
   | { kind: 'between'; of: Expression; low: Expression; high: Expression; negated: boolean }
   | { kind: 'like'; operator: 'LIKE' | 'ILIKE'; of: Expression; pattern: Expression; negated: boolean }
-  | { kind: 'case'; whens: { when: Expression; then: Expression }[]; otherwise: Expression | undefined }
+  | { kind: 'case'; whens: { when: Expression; result: Expression }[]; otherwise: Expression | undefined }
   | { kind: 'cast'; of: Expression; type: string }
   | { kind: 'call'; name: string; args: Expression[] }
 
@@ -67,44 +67,6 @@ export function parseExpression(text: string): Expression {
   const rest = reader.peek()
   if (rest) throw new ExpressionError(`${shown(rest)} is not expected here`, rest.offset)
   return expression
-}
-
-/** The columns that an expression names, each once. */
-export function columnsOf(expression: Expression): string[] {
-  const names = new Map<string, string>()
-  const waiting: Expression[] = [expression]
-  for (let next = waiting.pop(); next; next = waiting.pop()) {
-    if (next.kind === 'column') names.set(next.name.toLowerCase(), next.name)
-    waiting.push(...partsOf(next))
-  }
-  return [...names.values()].reverse()
-}
-
-function partsOf(expression: Expression): Expression[] {
-  switch (expression.kind) {
-    case 'not':
-    case 'minus':
-    case 'is_null':
-    case 'cast':
-      return [expression.of]
-    case 'binary':
-      return [expression.left, expression.right]
-    case 'in':
-      return [expression.of, ...expression.list]
-    case 'between':
-      return [expression.of, expression.low, expression.high]
-    case 'like':
-      return [expression.of, expression.pattern]
-    case 'case':
-      return [
-        ...expression.whens.flatMap(({ when, then }) => [when, then]),
-        ...(expression.otherwise ? [expression.otherwise] : []),
-      ]
-    case 'call':
-      return expression.args
-    default:
-      return []
-  }
 }
 
 type Reader = {
@@ -271,12 +233,12 @@ function word(reader: Reader, token: Token, depth: number): Expression {
 }
 
 function choice(reader: Reader, depth: number): Expression {
-  const whens: { when: Expression; then: Expression }[] = []
+  const whens: { when: Expression; result: Expression }[] = []
   reader.need('WHEN')
   do {
     const when = disjunction(reader, depth + 1)
     reader.need('THEN')
-    whens.push({ when, then: disjunction(reader, depth + 1) })
+    whens.push({ when, result: disjunction(reader, depth + 1) })
   } while (reader.take('WHEN'))
   const otherwise = reader.take('ELSE') ? disjunction(reader, depth + 1) : undefined
   reader.need('END')

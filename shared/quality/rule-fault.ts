@@ -57,12 +57,12 @@ function patternFault(pattern: string): string | undefined {
   if (/\(\?<?[=!]/.test(pattern)) return 'lookahead and lookbehind are not available'
   if (/(^|[^\\])(\\\\)*\\[1-9]/.test(pattern)) return 'references to groups are not available'
   try {
-    new RegExp(
-      pattern
-        .replace(/\(\?[imsU-]+\)/g, '')
-        .replace(/\(\?[imsU-]+:/g, '(?:')
-        .replaceAll('(?P<', '(?<'),
-    )
+    // Flags inside the pattern and the P of a group's name are RE2's own.
+    const plain = pattern
+      .replace(/\(\?[imsU-]+\)/g, '')
+      .replace(/\(\?[imsU-]+:/g, '(?:')
+      .replaceAll('(?P<', '(?<')
+    RegExp(plain)
     return undefined
   } catch {
     return 'it is no regular expression'

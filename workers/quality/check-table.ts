@@ -9,7 +9,8 @@ import { literal, plainOf, quoted } from '../lake/names.ts'
 import type { Attempt } from '../lake/receipt.ts'
 import { estimateRows } from './estimate-rows.ts'
 import { examine } from './examine.ts'
-import { type Check, checksOf, type Subject, subjectOf } from './rules.ts'
+import { type Check, checksOf } from './rules.ts'
+import { type Subject, subjectOf } from './subject.ts'
 import { averageScore, failedRules, keepMeasurement, noDrift, resultOutput } from './summary.ts'
 
 const keptMax = 100_000

@@ -1,7 +1,9 @@
 import type { Connection } from '../lake/connection.ts'
 import { judge, noVerdict, type Verdict } from './judge.ts'
 import { measure } from './measure.ts'
-import { type Check, judgeTable, type Subject } from './rules.ts'
+import type { Check } from './rules.ts'
+import type { Subject } from './subject.ts'
+import { judgeTable } from './table-rules.ts'
 import type { RuleResult } from './score.ts'
 
 /** What a check found: a rule about values has passed when none of them failed. */

@@ -49,7 +49,7 @@ function writer(values: BoundSql['values'], columns: readonly Column[]): (expres
       case 'like':
         return `(${write(expression.of)} ${not(expression.negated)}${expression.operator} ${write(expression.pattern)})`
       case 'case': {
-        const whens = expression.whens.map(({ when, then }) => `WHEN ${write(when)} THEN ${write(then)}`).join(' ')
+        const whens = expression.whens.map(({ when, result }) => `WHEN ${write(when)} THEN ${write(result)}`).join(' ')
         return `CASE ${whens}${expression.otherwise ? ` ELSE ${write(expression.otherwise)}` : ''} END`
       }
       case 'cast':

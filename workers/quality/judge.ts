@@ -1,7 +1,8 @@
 import type { Connection } from '../lake/connection.ts'
 import { literal, quoted } from '../lake/names.ts'
 import { rawText } from '../lake/staging.ts'
-import type { Check, Subject } from './rules.ts'
+import type { Check } from './rules.ts'
+import type { Subject } from './subject.ts'
 import { weights } from './score.ts'
 
 /** What the rows that fail came to. `failed` counts them for each check, `scores` is the sum of what they lack to 1. */

@@ -1,6 +1,7 @@
 import type { Connection } from '../lake/connection.ts'
 import { literal, quoted } from '../lake/names.ts'
-import { type Check, isNumeric, type Subject } from './rules.ts'
+import type { Check } from './rules.ts'
+import { isNumeric, type Subject } from './subject.ts'
 
 /** What one look at all rows found: their number, and the aggregate of each check. */
 export type Measured = { rows: number; found: (number | null)[] }

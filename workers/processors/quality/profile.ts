@@ -7,7 +7,7 @@ import { tableName } from '../../lake/names.ts'
 import { estimateRows } from '../../quality/estimate-rows.ts'
 import { keepProfile } from '../../quality/keep-profile.ts'
 import { measure } from '../../quality/measure.ts'
-import { subjectOf } from '../../quality/rules.ts'
+import { subjectOf } from '../../quality/subject.ts'
 
 /** Profiles the columns of a table in one look at its rows. Only counts leave the lake. */
 export default defineProcessor({
