@@ -9,6 +9,7 @@ import { literal, versionsOf } from '../lake/names.ts'
 import type { Measure } from '../lake/quality-metrics.ts'
 import type { CurrentLoad, RowCounts } from '../lake/receipt.ts'
 import { type Stream, stageStream } from '../lake/stream.ts'
+import { upsert } from '../lake/upsert.ts'
 import { estimateRows } from './estimate-rows.ts'
 import { examine, type Findings, type Result } from './examine.ts'
 import { failedTexts } from './judge.ts'
@@ -178,11 +179,8 @@ async function keepRules(connection: Connection, ctx: StepContext, to: CheckedLo
   const rules: KeptRule[] = to.quality.rules.map((rule) =>
     rule.rule === 'expression' ? { rule, bound: ctx.bindSql(rule.expression) } : { rule },
   )
-  await connection.run(`INSERT OR REPLACE INTO lake.raw.x_meta_quality_rules VALUES ($1, $2, $3, now())`, [
-    to.table,
-    JSON.stringify(rules),
-    ctx.run.id,
-  ])
+  const row = { table_name: '$1', rules: '$2::JSON', run_id: '$3', updated_at: 'now()' }
+  await upsert(connection, 'x_meta_quality_rules', ['table_name'], row, [to.table, JSON.stringify(rules), ctx.run.id])
 }
 
 async function keepVerdicts(
