@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { declaredType } from './column-type.ts'
-import { duration } from './duration.ts'
+import { age } from './duration.ts'
 import { tableName } from './table-name.ts'
 
 const column = z.string().min(1).max(255)
@@ -123,7 +123,7 @@ export const qualityRule = z.discriminatedUnion('rule', [
   z.strictObject({
     rule: z.literal('freshness').describe('The newest value is not older than this.'),
     column,
-    max_age: duration,
+    max_age: age,
     ...common,
   }),
 ])
