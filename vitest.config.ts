@@ -56,7 +56,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'ducklake',
-          include: ['test/workers/{lake,transforms,processors,reader}/**/*.test.ts', 'test/ducklake/*.test.ts'],
+          include: ['test/workers/{lake,quality,transforms,processors,reader}/**/*.test.ts', 'test/ducklake/*.test.ts'],
           exclude: ['test/workers/processors/{transfer,gcp,notify_systems}/**'],
           testTimeout: 180_000,
         },

@@ -4,7 +4,7 @@ import type { BoundSql, StepContext } from '../define.ts'
 import { compositeKey } from '../lake/composite-key.ts'
 import type { Connection } from '../lake/connection.ts'
 import { attemptOf } from '../lake/destination.ts'
-import { fileOf, fileShift, type Staging } from '../lake/staging.ts'
+import { fileOf, fileShift, rawText, type Staging } from '../lake/staging.ts'
 import { literal, versionsOf } from '../lake/names.ts'
 import type { Measure } from '../lake/quality-metrics.ts'
 import type { CurrentLoad, RowCounts } from '../lake/receipt.ts'
@@ -13,6 +13,7 @@ import { upsert } from '../lake/upsert.ts'
 import { estimateRows } from './estimate-rows.ts'
 import { examine, type Findings, type Result } from './examine.ts'
 import { failedTexts } from './judge.ts'
+import { keepFailing } from './keep-failing.ts'
 import { keepProfile } from './keep-profile.ts'
 import { type Check, checksOf } from './rules.ts'
 import type { Subject } from './subject.ts'
@@ -31,7 +32,7 @@ export type CheckedLoad = {
 /**
  * Holds the rows of a load against its rules before any of them is in: those that are to be quarantined move to `rejected`.
  * `measure` keeps scores, results, profile and verdicts in the transaction of the load.
- * Throws QUALITY_BLOCKED, with nothing loaded and the measurement kept, when a rule that blocks fails or the overall score
+ * Throws QUALITY_BLOCKED, with nothing loaded, the measurement and the failing rows kept, when a rule that blocks fails or the overall score
  * is below `fail_below`; and what `checksOf` throws.
  */
 export async function checkLoad(
@@ -49,7 +50,7 @@ export async function checkLoad(
   }
   const checks = await checksOf(connection, subject, to.quality.rules, (text) => ctx.bindSql(text))
   const findings = await examine(connection, subject, checks, to.quality.profile)
-  await refuseBlocked(connection, ctx, to, findings)
+  await refuseBlocked(connection, ctx, to, { staging, checks, findings }, subject)
   if (findings.verdict.quarantined > 0) await moveToRejected(connection, checks)
   return {
     staging,
@@ -66,14 +67,18 @@ async function refuseBlocked(
   connection: Connection,
   ctx: StepContext,
   to: CheckedLoad,
-  { rows, results, verdict }: Findings,
+  { staging, checks, findings }: Checked,
+  subject: Subject,
 ): Promise<void> {
+  const { rows, results, verdict, isJudged } = findings
   const blocking = results.filter(({ passed, action }) => !passed && action === 'block')
   const { overall } = scoresOf(results)
   const isLow = to.quality.fail_below !== undefined && overall < to.quality.fail_below
   if (blocking.length === 0 && !isLow) return
   if (!to.dry_run)
     await connection.transaction(async () => {
+      const row = { file: fileOf(staging.files, 's.__row'), raw: rawText(staging.columns, 's.') }
+      await keepFailing(connection, ctx, attemptOf(ctx), subject, checks, isJudged, row)
       await keepMeasurement(
         connection,
         ctx,

@@ -5,15 +5,14 @@ import type { OutputValue, StepContext } from '../define.ts'
 import { needTable, register, type Table } from '../lake/catalog.ts'
 import type { Connection } from '../lake/connection.ts'
 import { findPlain } from '../lake/load-plain.ts'
-import { literal, plainOf, quoted } from '../lake/names.ts'
+import { plainOf, quoted } from '../lake/names.ts'
 import type { Attempt } from '../lake/receipt.ts'
 import { estimateRows } from './estimate-rows.ts'
 import { examine } from './examine.ts'
+import { byCheck, failing, keepFailing } from './keep-failing.ts'
 import { type Check, checksOf } from './rules.ts'
 import { type Subject, subjectOf } from './subject.ts'
 import { averageScore, failedRules, keepMeasurement, noDrift, resultOutput } from './summary.ts'
-
-const keptMax = 100_000
 
 /** What a table is held against. */
 export type Tests = {
@@ -44,7 +43,11 @@ export async function checkTable(
   const { rows, results, verdict, isJudged } = await examine(connection, subject, checks, false)
   const blocking = results.filter(({ passed, action }) => !passed && action === 'block')
   const summary = await connection.transaction(async () => {
-    await keepFailing(connection, ctx, attempt, table, subject, checks, isJudged)
+    const isVersioned = table.kind === 'versioned'
+    await keepFailing(connection, ctx, attempt, subject, checks, isJudged, {
+      file: isVersioned ? 's.source_file' : 'NULL',
+      raw: rowText(table),
+    })
     if (tests.quarantine) await keepTable(connection, subject, tests.quarantine, checks, isJudged)
     const measurement = {
       table: table.name,
@@ -74,39 +77,6 @@ export async function checkTable(
   return { table: table.name, rows, score, failed, ...summary, rules: results.map(resultOutput) }
 }
 
-// The rows that fail, once for each check, with the key that finds them again. An earlier attempt's rows go first.
-async function keepFailing(
-  connection: Connection,
-  ctx: StepContext,
-  attempt: Attempt,
-  table: Table,
-  subject: Subject,
-  checks: readonly Check[],
-  isJudged: boolean,
-): Promise<void> {
-  await connection.run(`DELETE FROM lake.raw.x_meta_rejected_rows WHERE run_id = $1 AND step_key = $2`, [
-    attempt.runId,
-    attempt.stepKey,
-  ])
-  if (!isJudged) return
-  const isVersioned = table.kind === 'versioned'
-  const kept = await connection.run(
-    `INSERT INTO lake.raw.x_meta_rejected_rows (run_id, step_key, table_name, source_file, line, column_name, code, reason, raw,
-       rejected_at, rejected_id, status, attempts)
-     SELECT $1, $2, $3, ${isVersioned ? 's.source_file' : 'NULL'}, NULL, ${textOf(checks, ({ columns }) => columns.join(', '))},
-       ${textOf(checks, ({ rule }) => `RULE_${rule.rule.toUpperCase()}`)}, ${textOf(checks, ({ reason }) => reason)},
-       ${rowText(table)}, now(), uuid()::VARCHAR, 'flagged', 0
-     FROM (${failing}) v JOIN ${subject.relation} s ON s.__row = v.__row`,
-    [attempt.runId, attempt.stepKey, table.name],
-  )
-  const [all] = await connection.rows(`SELECT coalesce(sum(len(failed)), 0)::BIGINT AS n FROM verdicts`)
-  if (kept < Number(all?.['n']))
-    ctx.log('warn', `${Number(all?.['n'])} failures, of which the first ${keptMax} of each rule were kept.`)
-}
-
-const failing = `SELECT * FROM (SELECT __row, unnest(failed) AS i FROM verdicts)
-  QUALIFY row_number() OVER (PARTITION BY i ORDER BY __row) <= ${keptMax}`
-
 async function keepTable(
   connection: Connection,
   subject: Subject,
@@ -116,7 +86,7 @@ async function keepTable(
 ): Promise<void> {
   await findPlain(connection, name)
   const columns = subject.columns.map((column) => `s.${quoted(column.name)}`).join(', ')
-  const texts = `${textOf(checks, ({ rule }) => rule.rule)} AS failed_rule, ${textOf(checks, ({ reason }) => reason)} AS failed_reason`
+  const texts = `${byCheck(checks, ({ rule }) => rule.rule)} AS failed_rule, ${byCheck(checks, ({ reason }) => reason)} AS failed_reason`
   const verdicts = isJudged ? failing : 'SELECT 0 AS __row, 0 AS i WHERE false'
   await connection.run(
     `CREATE OR REPLACE TABLE ${plainOf(name)} AS
@@ -124,9 +94,6 @@ async function keepTable(
   )
   await register(connection, name, 'plain', [])
 }
-
-const textOf = (checks: readonly Check[], text: (check: Check) => string): string =>
-  `[${checks.map((check) => literal(text(check))).join(', ')}][v.i + 1]`
 
 function rowText(table: Table): string {
   const names = table.kind === 'versioned' ? ['composite_key', 'version'] : []

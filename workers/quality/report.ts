@@ -39,7 +39,7 @@ export async function reportOf(
   const daily = await connection.rows(
     `SELECT table_name, measured_at::DATE::VARCHAR AS day, round(avg(score), 4) AS score, sum(row_count)::BIGINT AS records,
        sum(records_with_errors)::BIGINT AS with_errors
-     FROM lake.raw.x_meta_quality_metrics WHERE ${where} GROUP BY ALL
+     FROM lake.raw.x_meta_quality_metrics WHERE ${where} GROUP BY 1, 2
      QUALIFY row_number() OVER (PARTITION BY table_name ORDER BY day DESC) <= 60 ORDER BY day`,
     since,
   )

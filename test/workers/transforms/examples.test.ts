@@ -1,32 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { parse } from 'yaml'
-import type { z } from 'zod'
-import type { Processor } from '../../../workers/define.ts'
-import { processors } from '../../../workers/processors/index.ts'
 import ingest from '../../../workers/processors/file/ingest.ts'
 import { checkStatement } from '../../../workers/lake/statement.ts'
+import { examplesOf, runExample } from '../../support/examples.ts'
 import { tenant, type Tenant } from '../../support/step-context.ts'
 
 const page = (name: string): string => readFileSync(join(import.meta.dirname, '../../../docs', name), 'utf8')
-const examples = (name: string, language: string): string[] =>
-  [...page(name).matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)]
-    .filter(([, of]) => of === language)
-    .map(([, , text = '']) => text)
-
-type Step = { step_id: string; ps_type: string } & Record<string, unknown>
-
-async function runExample(t: Tenant, text: string): Promise<Record<string, unknown>> {
-  const outputs: Record<string, unknown> = {}
-  for (const { step_id, ps_type, ...settings } of parse(text) as Step[]) {
-    const processor: Processor | undefined = processors.find(({ type }) => type === ps_type)
-    if (!processor) throw new Error(`no processor ${ps_type}`)
-    const given = { stepKey: step_id, values: { since: '2026-01-02' } }
-    outputs[step_id] = await t.run(processor, settings as z.input<typeof processor.settings>, given)
-  }
-  return outputs
-}
+const examples = (name: string, language: string): string[] => examplesOf(page(name), language)
 
 async function withTables(): Promise<Tenant> {
   const t = await tenant()
