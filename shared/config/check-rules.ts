@@ -1,7 +1,6 @@
 import type { Pipeline } from '../../schema/config/pipeline.ts'
-import { qualityRule, type QualityRule } from '../../schema/config/quality.ts'
 import { parseExpression } from '../quality/expression.ts'
-import { ruleFault } from '../quality/rule-fault.ts'
+import { type GivenRule, ruleFault } from '../quality/rule-fault.ts'
 import { ExpressionError } from '../quality/tokens.ts'
 import { isObject, listOf } from './json-schema.ts'
 import { findPlaceholders } from './placeholders.ts'
@@ -31,12 +30,15 @@ export function checkRules(pipeline: Pipeline, report: Reporter): Problem[] {
 
 function listProblems(rules: unknown, path: Path, report: Reporter): Problem[] {
   return listOf(rules).flatMap((given, index) => {
-    const parsed = qualityRule.safeParse(given)
-    return parsed.success && !report.isFull ? problemsOf(parsed.data, [...path, index], report) : []
+    // Whether it has the form of a rule, the catalog knows and has said.
+    const rule = isObject(given) ? given['rule'] : undefined
+    return typeof rule === 'string' && !report.isFull
+      ? problemsOf({ ...(isObject(given) ? given : {}), rule }, [...path, index], report)
+      : []
   })
 }
 
-function problemsOf(rule: QualityRule, path: Path, report: Reporter): Problem[] {
+function problemsOf(rule: GivenRule, path: Path, report: Reporter): Problem[] {
   const fault = ruleFault(rule)
   if (fault) {
     const text = Reflect.get(rule, fault.key)
@@ -44,7 +46,10 @@ function problemsOf(rule: QualityRule, path: Path, report: Reporter): Problem[] 
     if (typeof text === 'string' && findPlaceholders(text).length > 0) return []
     return [report.at([...path, fault.key], 'BAD_VALUE', `${fault.key}: ${fault.message}`)]
   }
-  return rule.rule === 'expression' ? expressionProblems(rule.expression, [...path, 'expression'], report) : []
+  const text = rule['expression']
+  return rule.rule === 'expression' && typeof text === 'string'
+    ? expressionProblems(text, [...path, 'expression'], report)
+    : []
 }
 
 function expressionProblems(text: string, path: Path, report: Reporter): Problem[] {

@@ -1,25 +1,33 @@
 import type { QualityRule } from '../../schema/config/quality.ts'
 
-/** What is wrong with a rule whose form is right, and the key where it is; undefined for a rule that makes sense. */
-export function ruleFault(rule: QualityRule): { key: string; message: string } | undefined {
-  if (rule.action === 'quarantine' && isAboutTable(rule))
+/** A rule as it was given or with its defaults filled in. */
+export type GivenRule = { readonly rule: string } & { readonly [key: string]: unknown }
+
+/**
+ * What is wrong with a rule whose form is right, and the key where it is; undefined for a rule that makes sense. Of a rule
+ * whose form is wrong it says nothing, or something that is true.
+ */
+export function ruleFault(rule: GivenRule): { key: string; message: string } | undefined {
+  if (rule['action'] === 'quarantine' && isAboutTable(rule))
     return { key: 'action', message: `the rule ${rule.rule} judges the whole table: there is no row to quarantine` }
+  const [columns, to] = [rule['columns'], rule['to']]
   switch (rule.rule) {
     case 'range':
-      return boundsFault(rule.min, rule.max)
     case 'row_count':
-      return boundsFault(rule.min, rule.max)
+      return boundsFault(rule['min'], rule['max'])
     case 'format':
       return formatFault(rule)
     case 'reference':
-      if (rule.to && rule.to.length !== rule.columns.length)
+      if (Array.isArray(columns) && Array.isArray(to) && to.length !== columns.length)
         return { key: 'to', message: 'it names as many columns as columns does' }
       return undefined
     case 'schema':
-      if (Object.keys(rule.columns).length === 0) return { key: 'columns', message: 'it names at least one column' }
+      if (typeof columns === 'object' && Object.keys(columns ?? {}).length === 0)
+        return { key: 'columns', message: 'it names at least one column' }
       return undefined
     case 'volume':
-      if (rule.min_loads > rule.loads) return { key: 'min_loads', message: 'it is more than loads' }
+      if (Number(rule['min_loads']) > Number(rule['loads']))
+        return { key: 'min_loads', message: 'it is more than loads' }
       return undefined
     default:
       return undefined
@@ -27,7 +35,7 @@ export function ruleFault(rule: QualityRule): { key: string; message: string } |
 }
 
 /** True for rules that judge a table as a whole and none of its rows. */
-export const isAboutTable = ({ rule }: QualityRule): boolean =>
+export const isAboutTable = ({ rule }: Pick<GivenRule, 'rule'>): boolean =>
   ['schema', 'completeness', 'row_count', 'volume', 'freshness'].includes(rule)
 
 /** What is done with what does not pass, where the rule does not say it. */
@@ -43,12 +51,13 @@ function boundsFault(min: unknown, max: unknown): { key: string; message: string
   return Number(min) > Number(max) ? { key: 'min', message: 'it is greater than max' } : undefined
 }
 
-function formatFault(rule: Extract<QualityRule, { rule: 'format' }>): { key: string; message: string } | undefined {
-  if ((rule.format === undefined) === (rule.pattern === undefined))
+function formatFault(rule: GivenRule): { key: string; message: string } | undefined {
+  const pattern = rule['pattern']
+  if ((rule['format'] === undefined) === (pattern === undefined))
     return { key: 'rule', message: 'it needs either a format or a pattern' }
-  if (rule.country !== undefined && rule.format !== 'postcode')
+  if (rule['country'] !== undefined && rule['format'] !== 'postcode')
     return { key: 'country', message: 'only postcodes have a country' }
-  const why = rule.pattern === undefined ? undefined : patternFault(rule.pattern)
+  const why = typeof pattern === 'string' ? patternFault(pattern) : undefined
   return why === undefined ? undefined : { key: 'pattern', message: why }
 }
 
