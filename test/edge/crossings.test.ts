@@ -59,6 +59,7 @@ for (const kind of houseKinds.filter(({ name }) => name.endsWith(' driver of Neo
       const crossings: string[] = []
       const failures: string[] = []
       let own = 0
+      let late = 0
       const ask = async (n: number): Promise<void> => {
         const [mine, other] = n % 2 === 0 ? askers : [askers[1], askers[0]]
         // Every tenth asks for the other's run by its id, which is not there.
@@ -68,7 +69,9 @@ for (const kind of houseKinds.filter(({ name }) => name.endsWith(' driver of Neo
         const text = await response.text()
         for (const word of [other.canary, other.id, ...(isForeign ? [] : [other.runId])])
           if (text.includes(word)) crossings.push(`${mine.id} reads ${word}: ${text}`)
-        if (isForeign ? !text.includes('NOT_FOUND') : response.status !== 200 || text.includes('"errors"'))
+        // A machine that is busy with something else refuses by the clock: some may be, and none of them crosses.
+        if (text.includes('"code":"TIMED_OUT"')) late++
+        else if (isForeign ? !text.includes('NOT_FOUND') : response.status !== 200 || text.includes('"errors"'))
           failures.push(text)
         if (text.includes(mine.canary) || text.includes(mine.id)) own++
       }
@@ -77,8 +80,12 @@ for (const kind of houseKinds.filter(({ name }) => name.endsWith(' driver of Neo
         for (let n = next++; n < 2 * requestsEach; n = next++) await ask(n)
       }
       await Promise.all(Array.from({ length: atOnce }, asking))
+      console.log(
+        `RESULT crossings ${crossings.length} of ${2 * requestsEach} answers goal <= 0 ${crossings.length === 0 ? 'ok' : 'short'}`,
+      )
       expect(crossings).toEqual([])
       expect(failures.slice(0, 3)).toEqual([])
+      expect(late).toBeLessThanOrEqual((2 * requestsEach) / 100)
       // What is compared is there: most answers name their own tenant.
       expect(own).toBeGreaterThan(requestsEach)
     })
