@@ -137,20 +137,22 @@ export function fitRead(names: readonly string[], target: readonly Column[], sou
   })
   const values = names.map((name) => {
     const column = typed.find((column) => column.name === name)
-    return column ? `TRY_CAST(${column.sql} AS ${column.type})` : `s.${quoted(name)}`
+    return column ? `__cast${column.index}` : `s.${quoted(name)}`
   })
   if (typed.length === 0) return `SELECT ${values.join(', ')}, NULL, NULL, NULL FROM ${source} s`
   const bad = typed.map(
-    ({ sql, type, index }) => `WHEN ${sql} IS NOT NULL AND NOT coalesce(${fits(type, sql)}, false) THEN ${index}`,
+    ({ sql, type, index }) =>
+      `WHEN ${sql} IS NOT NULL AND NOT coalesce(${fits(type, sql, `__cast${index}`)}, false) THEN ${index}`,
   )
   const value = `CASE __bad ${typed.map(({ sql, index }) => `WHEN ${index} THEN left(${sql}, 80)`).join(' ')} END`
   const raw = rawText(
     names.map((name) => ({ name, type: 'VARCHAR' })),
     's.',
   )
-  // Two steps, so that each value is tested once.
+  const casts = typed.map(({ sql, type, index }) => `TRY_CAST(${sql} AS ${type}) AS __cast${index}`)
+  // In steps, so that each value is cast and tested once.
   return `SELECT ${values.join(', ')}, __bad, ${value}, CASE WHEN __bad IS NOT NULL THEN ${raw} END
-    FROM (SELECT *, CASE ${bad.join(' ')} END AS __bad FROM ${source} s) s`
+    FROM (SELECT *, CASE ${bad.join(' ')} END AS __bad FROM (SELECT *, ${casts.join(', ')} FROM ${source} s) s) s`
 }
 
 /** Moves rows of the table `staged` that `fitRead` found to be no good into `rejected`. `row` is SQL for a row's number. */
@@ -167,11 +169,11 @@ export async function rejectRead(connection: Connection, target: readonly Column
 
 /**
  * SQL that is true when the text `value` can become a value of `type` and nothing of it is lost.
- * The first test of each type, that the value prints as it was written, is quick and true for most rows.
+ * The first test of each type, that the value prints as it was written, is quick and true for most rows. `cast` is SQL for
+ * the value as it would become, where that is at hand.
  */
-export function fits(type: string, value: string): string {
+export function fits(type: string, value: string, cast = `TRY_CAST(${value} AS ${type})`): string {
   const name = canonicalType(type)
-  const cast = `TRY_CAST(${value} AS ${type})`
   const prints = `coalesce(${cast}::VARCHAR = ${value}, false)`
   if (name === 'VARCHAR') return 'true'
   if (/INT/.test(name) && !name.includes('INTERVAL'))
