@@ -48,6 +48,12 @@ export const destination = z
       .enum(['full', 'delta'])
       .default('full')
       .describe('full: rows that the source no longer has are deleted. delta: the source gives changed rows only.'),
+    delete_limit: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0.9)
+      .describe('A full snapshot that would delete a greater share of the rows than this is refused; 1 allows all.'),
     partition_by: columnNames.describe(
       'Columns such as a day: replace, and the deletes of a full snapshot, reach only rows whose values in them the source has.',
     ),
@@ -121,6 +127,7 @@ export async function loadInto(
     actor: ctx.run.actor,
     businessKey: to.business_key,
     snapshot: to.snapshot,
+    deleteLimit: to.delete_limit,
     duplicates: to.duplicates,
   })
 }

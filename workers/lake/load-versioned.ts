@@ -6,6 +6,7 @@ import { compositeKey } from './composite-key.ts'
 import type { Connection } from './connection.ts'
 import { detectKey } from './detect-key.ts'
 import { sameType } from './fit-columns.ts'
+import { guardDeletes } from './guard-deletes.ts'
 import { envelope, literal, quoted, versionsOf } from './names.ts'
 import { refreshChangeLog } from './meta.ts'
 import { contentOf, type Plan } from './plan.ts'
@@ -40,6 +41,8 @@ export type VersionedLoad = {
   seen?: readonly Column[]
   watermark?: Watermark
   plan?: Plan
+  /** The share of the rows that a full snapshot may delete, see `guardDeletes`. By default all of them. */
+  deleteLimit?: number
   /** Measures the load when its rows are in, before it commits. By default the share of rows that got in. */
   measure?: Measure
   /** Rows with the types of the table, as it is after `changes`, where it has those columns. */
@@ -270,7 +273,12 @@ async function applyChanges(
      WHERE CASE WHEN s.__row IS NULL THEN NOT o.is_deleted AND o.__deletable
        ELSE o.__old_row IS NULL OR o.is_deleted OR s.__hash <> o.__hash END`,
   )
-  if (load.snapshot === 'full') await keepRejected(connection, target, keys, staging)
+  if (load.snapshot === 'full') {
+    await keepRejected(connection, target, keys, staging)
+    // Who plans a load looks at its counts.
+    if (!load.plan)
+      await guardDeletes(connection, table.name, deletable(load, staging), staging.relation, load.deleteLimit ?? 1)
+  }
   // 2. The wide rows, the stored hash and the names of changed fields: for those alone.
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE next AS

@@ -37,7 +37,8 @@ export async function loadModel(
   if (mode === 'merge')
     return await once(connection, attempt, name, () => merge(connection, name, model.business_key, staging))
   const { business_key, snapshot, partition_by } = model
-  const to = destination.parse({ table: name, mode, business_key, snapshot, partition_by })
+  // What a query gives is all there is.
+  const to = destination.parse({ table: name, mode, business_key, snapshot, partition_by, delete_limit: 1 })
   return await loadInto(connection, { ...ctx, step: { ...ctx.step, key: attempt.stepKey } }, to, staging)
 }
 

@@ -111,12 +111,21 @@ test.each([
   await expect(load(t, text)).rejects.toMatchObject({ code: 'FILE_INVALID', message: expect.stringMatching(message) })
 })
 
-test('headers only: no rows, and a full snapshot of them deletes what was there', async () => {
+test('headers only, or nearly nothing, as a full snapshot deletes no table unless that is allowed', async () => {
   await using t = await tenant()
   const to = { mode: 'versioned', business_key: ['id'] }
-  await load(t, 'id,v\n1,a\n', {}, to)
-  expect(await load(t, 'id,v\n', {}, to)).toMatchObject({ rows: 0, deleted: 1 })
+  const lines = (count: number) => ['id,v', ...Array.from({ length: count }, (_, i) => `${i},a`), ''].join('\n')
+  const refused = { code: 'QUALITY_BLOCKED', hint: expect.stringMatching(/delete_limit: 1.*snapshot: delta/) }
+  await load(t, lines(2), {}, to)
+  await expect(load(t, 'id,v\n', {}, to)).rejects.toMatchObject(refused)
+  expect(await load(t, lines(1), {}, to)).toMatchObject({ deleted: 1 })
+  await load(t, lines(100), {}, to)
+  await expect(load(t, lines(9), {}, to)).rejects.toMatchObject(refused)
+  expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.main.rows`)).toEqual([{ n: 100 }])
+  expect(await load(t, lines(9), {}, { ...to, dry_run: true })).toMatchObject({ deleted: 91 })
+  expect(await load(t, lines(10), {}, to)).toMatchObject({ rows: 10, deleted: 90 })
   expect(await load(t, 'id,v', {}, { ...to, snapshot: 'delta' })).toMatchObject({ rows: 0, deleted: 0 })
+  expect(await load(t, 'id,v\n', {}, { ...to, delete_limit: 1 })).toMatchObject({ rows: 0, deleted: 10 })
 })
 
 test('columns in another order are the same columns', async () => {

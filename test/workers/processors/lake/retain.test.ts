@@ -7,7 +7,7 @@ import { tenant, type Tenant } from '../../../support/step-context.ts'
 
 async function load(t: Tenant, content: string, table = 'orders'): Promise<void> {
   await t.write('in.csv', content)
-  await t.run(ingest, { source: { path: 'in.csv' }, destination: { table, business_key: ['id'] } })
+  await t.run(ingest, { source: { path: 'in.csv' }, destination: { table, business_key: ['id'], delete_limit: 1 } })
 }
 
 /** Record 1 has 12 versions, record 2 has one, record 3 was deleted by the last load and has two. */
