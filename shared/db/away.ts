@@ -13,8 +13,7 @@ const wordsOfNeon =
 export function isDatabaseAway(error: unknown): boolean {
   let at = error
   for (let depth = 0; at instanceof Error && depth < 10; at = at.cause, depth++) {
-    const code: unknown = Reflect.get(at, 'code')
-    if (typeof code === 'string' && codes.test(code)) return true
+    if (codes.test(codeOf(at))) return true
     if (words.test(at.message) || wordsOfNeon.test(at.message)) return true
     if (at instanceof AggregateError && at.errors.some(isDatabaseAway)) return true
   }
@@ -22,4 +21,16 @@ export function isDatabaseAway(error: unknown): boolean {
   return isEvent(at)
 }
 
+/** True when the database gave up this transaction for others that ran beside it: nothing of it took effect. */
+export function mustBeAskedAnew(error: unknown): boolean {
+  let at = error
+  for (let depth = 0; at instanceof Error && depth < 10; at = at.cause, depth++)
+    if (/^40(001|P01)$/.test(codeOf(at))) return true
+  return false
+}
+
+const codeOf = (error: Error): string => {
+  const code: unknown = Reflect.get(error, 'code')
+  return typeof code === 'string' ? code : ''
+}
 const isEvent = (thrown: unknown): boolean => typeof Event === 'function' && thrown instanceof Event

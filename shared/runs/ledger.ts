@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { QueueType, RunState } from '../../schema/states.ts'
+import { mustBeAskedAnew } from '../db/away.ts'
 import { callOnce, type Db, rowsOf, type Tx } from '../db/db.ts'
 import type { ErrorData } from '../errors.ts'
 import type { PlannedStep } from './plan.ts'
@@ -90,17 +91,27 @@ export function discardStep(
 /** A step in the hands of a worker. The fence goes with every word about it. */
 export type Claim = { tenantId: string; runId: string; stepKey: string; fence: bigint; attempt: number }
 
+type Wanted = {
+  worker: string
+  queues: readonly QueueType[]
+  limit: number
+  leaseMs: number
+  tenants: readonly string[] | null
+}
+
 /** Takes up to `limit` ready steps, in fair turns over the tenants. */
-export async function claimSteps(
-  db: Db,
-  input: {
-    worker: string
-    queues: readonly QueueType[]
-    limit: number
-    leaseMs: number
-    tenants: readonly string[] | null
-  },
-): Promise<Claim[]> {
+export async function claimSteps(db: Db, input: Wanted): Promise<Claim[]> {
+  // Turns that change hands while they are looked at are looked at anew: nothing was taken.
+  for (let looks = 1; looks < 10; looks++)
+    try {
+      return await claimOnce(db, input)
+    } catch (error) {
+      if (!mustBeAskedAnew(error)) throw error
+    }
+  return claimOnce(db, input)
+}
+
+async function claimOnce(db: Db, input: Wanted): Promise<Claim[]> {
   const rows = await callOnce<{
     o_tenant: string
     o_run: string

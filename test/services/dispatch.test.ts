@@ -91,6 +91,32 @@ describe.skipIf(left !== undefined)(
       expect((await waiting).map(({ tenantId }) => tenantId)).toEqual([first.tenantId])
     })
 
+    test('claims and ends of steps that change queues lock each other out of nothing', async () => {
+      const tenants = [await makeTenant(db, { maxQueuedRuns: 1000 }), await makeTenant(db, { maxQueuedRuns: 1000 })]
+      const steps = ['ingest', 'transform', 'ingest', 'transform'].map((queue, position) =>
+        plannedStep(`s${position}`, {
+          position,
+          queue: queue === 'ingest' ? 'ingest' : 'transform',
+          needs: position === 0 ? [] : [`s${position - 1}`],
+        }),
+      )
+      for (const { tenantId, pipelineId } of tenants)
+        for (let i = 0; i < 40; i++)
+          await withTenant(db, { tenantId, side: 'api' }, (tx) => startRun(tx, plannedRun(pipelineId, steps)))
+      let left = 2 * 40 * steps.length
+      const before = await deadlocks(db)
+      const lane = async (worker: string): Promise<void> => {
+        for (let empty = 0; left > 0 && empty < 1000;) {
+          const claims = await claim(tenants, worker, 2)
+          empty = claims.length === 0 ? empty + 1 : 0
+          for (const one of claims) if (await completeStep(db, one, {}, [])) left--
+        }
+      }
+      await Promise.all(Array.from({ length: 16 }, (_, at) => lane(`w${at}`)))
+      expect(left).toBe(0)
+      expect((await deadlocks(db)) - before).toBe(0)
+    })
+
     test('sixteen claimers over few tenants do every step once, and the counters stay true', async () => {
       const tenants: Tenant[] = []
       for (let i = 0; i < 3; i++) tenants.push(await makeTenant(db, { maxRunningTotal: 3 }))
@@ -126,4 +152,13 @@ async function untilSomebodyWaits(db: Db): Promise<void> {
     )
     if (row && row.n > 0) return
   }
+}
+
+async function deadlocks(db: Db): Promise<number> {
+  await db.execute(sql`select pg_stat_force_next_flush()`)
+  const [row] = await rowsOf<{ n: number }>(
+    db,
+    sql`select deadlocks::int as n from pg_stat_database where datname = current_database()`,
+  )
+  return row?.n ?? 0
 }
