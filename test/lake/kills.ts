@@ -80,7 +80,7 @@ export async function proveKills(kills: number): Promise<{ kills: number; rounds
   }
 }
 
-// Everything that a load leaves behind but the moments and which attempt it was.
+// Everything that a load leaves behind but the moments, names that are drawn, and which attempt it was.
 async function contents(folder: string): Promise<Record<string, Row[]>> {
   const limits = { memoryBytes: 1 << 30, threads: 1, diskBytes: 2 ** 30 }
   const place = { filesRoot: join(folder, 'files'), workRoot: join(folder, 'work'), limits }
@@ -96,7 +96,7 @@ async function contents(folder: string): Promise<Record<string, Row[]>> {
       versions: await digest('orders', 'ingested_at, last_modified, step_attempt'),
       current: await digest('orders_current', 'ingested_at, last_modified, step_attempt'),
       changeLog: await digest('x_meta_change_log', 'changed_at'),
-      rejected: await digest('x_meta_rejected_rows', 'rejected_at'),
+      rejected: await digest('x_meta_rejected_rows', 'rejected_at, rejected_id'),
       metrics: await digest('x_meta_quality_metrics', 'measured_at'),
       receipts: await digest('x_meta_load_receipts', 'fence, completed_at'),
       schema: await digest('x_meta_schema_changes', 'changed_at'),
