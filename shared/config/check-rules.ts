@@ -1,6 +1,6 @@
 import type { Pipeline } from '../../schema/config/pipeline.ts'
 import { parseExpression } from '../quality/expression.ts'
-import { type GivenRule, ruleFault } from '../quality/rule-fault.ts'
+import { type GivenRule, ruleFault, viewFault } from '../quality/rule-fault.ts'
 import { ExpressionError } from '../quality/tokens.ts'
 import { isObject, listOf } from './json-schema.ts'
 import { findPlaceholders } from './placeholders.ts'
@@ -12,34 +12,41 @@ const processors = /^(quality\.|sql\.transform$)/
 
 type Path = readonly PropertyKey[]
 
-/** Rules of quality that have the right form and still make no sense: a condition that cannot be read, bounds the wrong way round. */
+/** Rules of quality that have the right form and still make no sense: a condition that cannot be read, bounds the wrong way round, a quarantine for rows of a view. */
 export function checkRules(pipeline: Pipeline, report: Reporter): Problem[] {
   return pipeline.steps.flatMap((step, index) => {
     const path = ['steps', index]
     const destination = isObject(step['destination']) ? step['destination'] : {}
     const quality = isObject(destination['quality']) ? destination['quality'] : {}
     return [
-      ...(processors.test(step.ps_type) ? listProblems(step['rules'], [...path, 'rules'], report) : []),
+      ...(processors.test(step.ps_type)
+        ? listProblems(step['rules'], [...path, 'rules'], report, faultIn(destination))
+        : []),
       ...listOf(step['models']).flatMap((model, at) =>
-        isObject(model) ? listProblems(model['rules'], [...path, 'models', at, 'rules'], report) : [],
+        isObject(model) ? listProblems(model['rules'], [...path, 'models', at, 'rules'], report, faultIn(model)) : [],
       ),
       ...listProblems(quality['rules'], [...path, 'destination', 'quality', 'rules'], report),
     ]
   })
 }
 
-function listProblems(rules: unknown, path: Path, report: Reporter): Problem[] {
+type FindFault = typeof ruleFault
+
+const faultIn = ({ mode }: { mode?: unknown }): FindFault =>
+  mode === 'view' ? (rule) => ruleFault(rule) ?? viewFault(rule) : ruleFault
+
+function listProblems(rules: unknown, path: Path, report: Reporter, findFault: FindFault = ruleFault): Problem[] {
   return listOf(rules).flatMap((given, index) => {
     // Whether it has the form of a rule, the catalog knows and has said.
     const rule = isObject(given) ? given['rule'] : undefined
     return typeof rule === 'string' && !report.isFull
-      ? problemsOf({ ...(isObject(given) ? given : {}), rule }, [...path, index], report)
+      ? problemsOf({ ...(isObject(given) ? given : {}), rule }, [...path, index], report, findFault)
       : []
   })
 }
 
-function problemsOf(rule: GivenRule, path: Path, report: Reporter): Problem[] {
-  const fault = ruleFault(rule)
+function problemsOf(rule: GivenRule, path: Path, report: Reporter, findFault: FindFault): Problem[] {
+  const fault = findFault(rule)
   if (fault) {
     const text = Reflect.get(rule, fault.key)
     // What a placeholder stands for is judged when the step starts.

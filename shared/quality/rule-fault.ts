@@ -34,6 +34,14 @@ export function ruleFault(rule: GivenRule): { key: string; message: string } | u
   }
 }
 
+/** What is wrong with a rule of a view, which makes sense for a table that is written. */
+export const viewFault = (
+  rule: Pick<GivenRule, 'rule'> & { action?: unknown },
+): { key: string; message: string } | undefined =>
+  rule.action === 'quarantine'
+    ? { key: 'action', message: 'a view has no rows of its own: there is none to quarantine, only log, warn and block' }
+    : undefined
+
 /** True for rules that judge a table as a whole and none of its rows. */
 export const isAboutTable = ({ rule }: Pick<GivenRule, 'rule'>): boolean =>
   ['schema', 'completeness', 'row_count', 'volume', 'freshness'].includes(rule)

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { type QualityRule, qualityThresholds } from '../../schema/config/quality.ts'
+import type { QualityRule, qualityThresholds } from '../../schema/config/quality.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { OutputValue, StepContext } from '../define.ts'
 import { needTable, register, type Table } from '../lake/catalog.ts'
@@ -22,8 +22,8 @@ export type Tests = {
   failBelow?: number | undefined
   /** A table that takes the failing rows, made anew each time. */
   quarantine?: string | undefined
-  /** When an alert is raised. By default as for loads. */
-  thresholds?: z.output<typeof qualityThresholds>
+  /** When an alert is raised. */
+  thresholds: z.output<typeof qualityThresholds>
 }
 
 /**
@@ -61,8 +61,10 @@ export async function checkTable(
       isBlocked: blocking.length > 0,
       details: {},
     }
-    const thresholds = tests.thresholds ?? qualityThresholds.parse({})
-    return await keepMeasurement(connection, ctx, attempt, measurement, { thresholds, drift: noDrift })
+    return await keepMeasurement(connection, ctx, attempt, measurement, {
+      thresholds: tests.thresholds,
+      drift: noDrift,
+    })
   })
   ctx.progress({ done: rows, total: rows, unit: 'rows' })
   const score = Number(summary['overall'])

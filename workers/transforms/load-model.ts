@@ -1,5 +1,6 @@
+import { loadQuality, type LoadQuality } from '../../schema/config/quality.ts'
 import { AppError } from '../../shared/errors.ts'
-import type { StepContext } from '../define.ts'
+import type { Column, StepContext } from '../define.ts'
 import { capRows } from '../lake/cap-rows.ts'
 import { findTable, register } from '../lake/catalog.ts'
 import { keyColumn } from '../lake/choose-key.ts'
@@ -8,15 +9,18 @@ import { destination, loadInto } from '../lake/destination.ts'
 import { findPlain, preparePlain } from '../lake/load-plain.ts'
 import { plainOf, quoted } from '../lake/names.ts'
 import { type Attempt, type LoadCounts, loadOnce, type RowCounts } from '../lake/receipt.ts'
-import { keysFrom, openRejected, type Staging } from '../lake/staging.ts'
+import { keysFrom, openRejected, quarantine, type Staging } from '../lake/staging.ts'
 import { sqlError, type Statement } from '../lake/statement.ts'
+import { checkLoad } from '../quality/check-load.ts'
 import type { Model } from './model.ts'
 import { viewText } from './view-text.ts'
 
 /**
  * Puts the result of a statement where its model wants it, in one transaction with the receipt of `attempt`. A versioned
- * model, and one by partition, is a load like that of a file. Throws QUOTA_EXCEEDED for more rows than the plan allows,
- * KEY_INVALID for a merge by a key that is empty or double in the result, SCHEMA_MISMATCH for a name of another kind.
+ * model, and one by partition, is a load like that of a file. The result of a model with rules is held against them
+ * before anything is written, as the rows of a file are. Throws QUOTA_EXCEEDED for more rows than the plan allows,
+ * KEY_INVALID for a merge by a key that is empty or double in the result, SCHEMA_MISMATCH for a name of another kind, and
+ * what `checkLoad` throws.
  */
 export async function loadModel(
   connection: Connection,
@@ -25,21 +29,49 @@ export async function loadModel(
   model: Model,
   statement: Statement,
 ): Promise<LoadCounts> {
-  const { name, mode } = model
-  if (mode === 'view') return await once(connection, attempt, name, () => writeView(connection, name, statement))
-  if (mode === 'append' || (mode === 'replace' && model.partition_by.length === 0))
-    return await once(connection, attempt, name, async () => {
-      const inserted = await writeDirectly(connection, name, mode, statement)
-      capRows(name, inserted, ctx.limits)
-      return { inserted }
-    })
-  const staging = await stage(connection, ctx, name, statement)
-  if (mode === 'merge')
-    return await once(connection, attempt, name, () => merge(connection, name, model.business_key, staging))
-  const { business_key, snapshot, partition_by } = model
-  // What a query gives is all there is.
-  const to = destination.parse({ table: name, mode, business_key, snapshot, partition_by, delete_limit: 1 })
-  return await loadInto(connection, { ...ctx, step: { ...ctx.step, key: attempt.stepKey } }, to, staging)
+  const { name, mode, business_key, snapshot, partition_by } = model
+  const own = { ...ctx, step: { ...ctx.step, key: attempt.stepKey } }
+  const quality = qualityOf(model)
+  const isLoad = mode === 'versioned' || (mode === 'replace' && partition_by.length > 0)
+  if (!quality && !isLoad && mode !== 'merge')
+    return await once(connection, attempt, name, () => write(connection, ctx, model, statement, selectOf(statement)))
+  const staged = await stage(connection, statement)
+  // A view keeps none of them.
+  if (mode !== 'view') capRows(name, staged.rows, ctx.limits)
+  if (isLoad) {
+    // What a query gives is all there is.
+    const to = destination.parse({ table: name, mode, business_key, snapshot, partition_by, delete_limit: 1 })
+    return await loadInto(connection, own, { ...to, quality }, staged.staging)
+  }
+  const kept = mode === 'append' || mode === 'merge' ? 'append' : 'replace'
+  const to = { table: name, mode: kept, dry_run: false, measuredAs: 'load' } as const
+  const checked = quality && {
+    ...(await checkLoad(connection, own, { ...to, quality }, staged.staging)),
+    rows: staged.rows,
+  }
+  return await once(
+    connection,
+    attempt,
+    name,
+    () =>
+      mode === 'merge'
+        ? merge(connection, name, business_key, staged.staging)
+        : write(connection, ctx, model, statement, { text: rowsOf(staged.staging), values: [] }),
+    checked,
+  )
+}
+
+type Checked = Awaited<ReturnType<typeof checkLoad>> & { rows: number }
+
+type Select = { text: string; values: Statement['values'] }
+
+// Others read a model as a whole: rows are left out of it only where a rule says so.
+function qualityOf({ rules, fail_below }: Model): LoadQuality | undefined {
+  if (rules.length === 0) return undefined
+  const blocking = rules.map((rule) =>
+    rule.action === undefined && rule.severity === 'error' ? { ...rule, action: 'block' as const } : rule,
+  )
+  return { ...loadQuality.parse({ profile: false }), fail_below, rules: blocking }
 }
 
 function once(
@@ -47,33 +79,45 @@ function once(
   attempt: Attempt,
   table: string,
   write: () => Promise<Partial<RowCounts>>,
+  checked?: Checked,
 ): Promise<LoadCounts> {
-  return loadOnce(connection, attempt, table, async () => {
+  return loadOnce(connection, attempt, table, async (current) => {
     const done = await write().catch((error: unknown) => {
       throw sqlError(error)
     })
+    const { rejected } = checked ? await quarantine(connection, attempt, table, checked.staging) : { rejected: 0 }
     const { inserted = 0, updated = 0 } = done
-    return { rowsIn: inserted + updated, rejected: 0, inserted, updated, deleted: 0, unchanged: 0, ...done }
+    const rowsIn = checked?.rows ?? inserted + updated
+    const counts = { rowsIn, rejected, inserted, updated, deleted: 0, unchanged: 0 }
+    return checked ? await checked.measure(counts, current) : counts
   })
 }
 
-async function writeDirectly(
+async function write(
   connection: Connection,
-  name: string,
-  mode: 'replace' | 'append',
+  ctx: StepContext,
+  { name, mode }: Model,
   statement: Statement,
-): Promise<number> {
-  const table = plainOf(name)
-  const select = selectOf(statement)
-  if (mode === 'append') {
-    await preparePlain(connection, name, 'append', statement.columns)
-    return await connection.run(`INSERT INTO ${table} BY NAME ${select}`, statement.values)
-  }
-  // One statement, for the query may read the table that it replaces.
+  select: Select,
+): Promise<Partial<RowCounts>> {
+  if (mode === 'view') return await writeView(connection, name, statement)
+  const inserted =
+    mode === 'append' ? await append(connection, name, statement, select) : await replace(connection, name, select)
+  capRows(name, inserted, ctx.limits)
+  return { inserted }
+}
+
+async function append(connection: Connection, name: string, { columns }: Statement, select: Select): Promise<number> {
+  await preparePlain(connection, name, 'append', columns)
+  return await connection.run(`INSERT INTO ${plainOf(name)} BY NAME ${select.text}`, select.values)
+}
+
+// One statement, for the query may read the table that it replaces.
+async function replace(connection: Connection, name: string, select: Select): Promise<number> {
   await findPlain(connection, name)
-  await connection.run(`CREATE OR REPLACE TABLE ${table} AS ${select}`, statement.values)
+  await connection.run(`CREATE OR REPLACE TABLE ${plainOf(name)} AS ${select.text}`, select.values)
   await register(connection, name, 'plain', [])
-  const [counted] = await connection.rows(`SELECT count(*)::BIGINT AS n FROM ${table}`)
+  const [counted] = await connection.rows(`SELECT count(*)::BIGINT AS n FROM ${plainOf(name)}`)
   return Number(counted?.['n'])
 }
 
@@ -88,16 +132,14 @@ async function writeView(connection: Connection, name: string, statement: Statem
   return {}
 }
 
-async function stage(connection: Connection, ctx: StepContext, name: string, statement: Statement): Promise<Staging> {
+async function stage(connection: Connection, statement: Statement): Promise<{ staging: Staging; rows: number }> {
   await openRejected(connection)
-  await connection
-    .run(`CREATE OR REPLACE TEMP TABLE transformed AS ${selectOf(statement)}`, statement.values)
-    .catch((error: unknown) => {
-      throw sqlError(error)
-    })
+  const { text, values } = selectOf(statement)
+  await connection.run(`CREATE OR REPLACE TEMP TABLE transformed AS ${text}`, values).catch((error: unknown) => {
+    throw sqlError(error)
+  })
   const [counted] = await connection.rows(`SELECT count(*)::BIGINT AS n FROM temp.transformed`)
-  capRows(name, Number(counted?.['n']), ctx.limits)
-  return {
+  const staging = {
     columns: statement.columns,
     untyped: [],
     relation: `(SELECT s.*, s.rowid AS __row FROM temp.transformed s ANTI JOIN rejected r ON s.rowid = r.__row)`,
@@ -106,6 +148,7 @@ async function stage(connection: Connection, ctx: StepContext, name: string, sta
     files: [],
     locate: async () => {},
   }
+  return { staging, rows: Number(counted?.['n']) }
 }
 
 async function merge(
@@ -119,7 +162,7 @@ async function merge(
   const [odd] = await connection.rows(
     `SELECT coalesce(sum(n) FILTER (${keys.map((key) => `${key} IS NULL`).join(' OR ')}), 0)::BIGINT AS empty,
        coalesce(sum(n) FILTER (n > 1), 0)::BIGINT AS doubled, coalesce(sum(n), 0)::BIGINT AS total
-     FROM (SELECT ${keys.join(', ')}, count(*) AS n FROM temp.transformed GROUP BY ALL)`,
+     FROM (SELECT ${keys.join(', ')}, count(*) AS n FROM ${staging.relation} GROUP BY ALL)`,
   )
   const [empty, doubled, total] = [Number(odd?.['empty']), Number(odd?.['doubled']), Number(odd?.['total'])]
   if (empty + doubled > 0)
@@ -131,11 +174,17 @@ async function merge(
   await preparePlain(connection, name, 'append', staging.columns)
   const same = keys.map((key) => `s.${key} = t.${key}`).join(' AND ')
   const updated = await connection.run(
-    `DELETE FROM ${plainOf(name)} AS t WHERE EXISTS (SELECT 1 FROM temp.transformed s WHERE ${same})`,
+    `DELETE FROM ${plainOf(name)} AS t WHERE EXISTS (SELECT 1 FROM ${staging.relation} s WHERE ${same})`,
   )
-  await connection.run(`INSERT INTO ${plainOf(name)} BY NAME SELECT * FROM temp.transformed`)
+  await connection.run(`INSERT INTO ${plainOf(name)} BY NAME ${rowsOf(staging)}`)
   return { inserted: total - updated, updated }
 }
 
-const selectOf = ({ columns, text }: Statement): string =>
-  `SELECT ${columns.map((column) => quoted(column.name)).join(', ')} FROM (\n${text}\n)`
+const listOf = (columns: readonly Column[]): string => columns.map(({ name }) => quoted(name)).join(', ')
+
+const selectOf = ({ columns, text, values }: Statement): Select => ({
+  text: `SELECT ${listOf(columns)} FROM (\n${text}\n)`,
+  values,
+})
+
+const rowsOf = ({ columns, relation }: Staging): string => `SELECT ${listOf(columns)} FROM ${relation}`

@@ -27,10 +27,19 @@ export const into = {
   ),
 }
 
-/** What the current rows of the table are held against when they are there. */
+/** What the result is held against before the table is written. */
 export const tests = {
-  rules: qualityRules.default([]).describe('As in quality.check, on the table when it is written.'),
-  fail_below: z.number().min(0).max(1).default(1).describe('The step fails when the score of the rules is below this.'),
+  rules: qualityRules
+    .default([])
+    .describe(
+      'What must hold before the table is written. An error without an action blocks: the table stays as it was.',
+    ),
+  fail_below: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe('The table stays as it was when the score of the rules is below this.'),
 }
 
 /** One of several queries of a step. */

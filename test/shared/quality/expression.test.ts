@@ -89,6 +89,44 @@ test.each([
   ])
 })
 
+test('a rule that quarantines rows of a view is a problem of the file, and of a table it is none', () => {
+  const text = `# orders
+
+pipeline_id: orders
+
+steps:
+  - step_id: one
+    ps_type: sql.transform
+    query: SELECT 1 AS a
+    destination: { table: seen, mode: view }
+    rules: [{ rule: not_null, column: a, action: quarantine }]
+  - step_id: several
+    ps_type: sql.transform
+    models:
+      - { name: kept, query: SELECT 1 AS a, rules: [{ rule: not_null, column: a, action: quarantine }] }
+      - name: other
+        query: SELECT 1 AS a
+        mode: view
+        rules:
+          - { rule: not_null, column: a, action: warn }
+          - { rule: not_null, column: a, action: quarantine }
+`
+  const parsed = parsePipeline(text, {})
+  expect('problems' in parsed ? parsed.problems : []).toEqual(
+    [
+      [10, 50],
+      [20, 50],
+    ].map(([line, column]) =>
+      expect.objectContaining({
+        code: 'BAD_VALUE',
+        line,
+        column,
+        message: expect.stringMatching(/a view has no rows/),
+      }),
+    ),
+  )
+})
+
 test.each([
   [{ rule: 'range', column: 'a' }, 'rule'],
   [{ rule: 'range', column: 'a', min: '10', max: '2' }, 'min'],

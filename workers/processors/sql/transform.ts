@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import { AppError } from '../../../shared/errors.ts'
+import { viewFault } from '../../../shared/quality/rule-fault.ts'
 import { defineProcessor, type OutputValue, type StepContext, type StepResult } from '../../define.ts'
 import type { Connection } from '../../lake/connection.ts'
 import { attemptOf, loadOutputs } from '../../lake/destination.ts'
 import { tableName } from '../../lake/names.ts'
-import { type Attempt, findReceipt, type LoadCounts } from '../../lake/receipt.ts'
+import { type Attempt, findReceipt, type LoadCounts, type LoadSummary } from '../../lake/receipt.ts'
 import { bindStatement, type Inspected, inspectStatement } from '../../lake/statement.ts'
-import { checkTable } from '../../quality/check-table.ts'
 import { catalogOf, keepLineage } from '../../transforms/keep-lineage.ts'
 import { loadModel } from '../../transforms/load-model.ts'
 import { into, type Model, model, query, tests } from '../../transforms/model.ts'
@@ -31,7 +31,7 @@ const settings = z.strictObject({
 export default defineProcessor({
   type: 'sql.transform',
   title: 'Transform with SQL',
-  description: 'Runs SELECTs over the tables of the tenant, keeps their results as tables or views, and tests them.',
+  description: 'Runs SELECTs over the tables of the tenant, tests their results, and keeps them as tables or views.',
   queue: 'transform',
   settings,
   credentialProviders: [],
@@ -39,12 +39,15 @@ export default defineProcessor({
     using connection = await ctx.lake.connectForTenant(ctx.signal)
     const single = singleOf(given)
     const attempt = attemptOf(ctx)
-    if (single)
+    if (single) {
+      refuseQuarantine(single, 'rules')
       return { outputs: await build(connection, ctx, attempt, { model: single, sql: ctx.bindSql(single.query) }) }
+    }
     // All of them are looked through before the first one writes.
     const inspected = []
     for (const [index, one] of (given.models ?? []).entries()) {
       const place = `models[${index}].query`
+      refuseQuarantine(one, `models[${index}].rules`)
       const sql = ctx.bindSql(one.query)
       const { seen } = await placed(one, place, () => inspectStatement(connection, sql))
       inspected.push({ name: one.name, model: one, sql, seen, place })
@@ -71,6 +74,17 @@ function singleOf(given: z.output<typeof settings>): Model | undefined {
   return { name, query: text, ...how, rules, fail_below }
 }
 
+function refuseQuarantine({ mode, rules }: Model, place: string): void {
+  if (mode !== 'view') return
+  for (const [index, rule] of rules.entries()) {
+    const fault = viewFault(rule)
+    if (fault)
+      throw new AppError('CONFIG_INVALID', `The rule ${rule.rule}: ${fault.message}.`, {
+        place: { path: `${place}[${index}].${fault.key}` },
+      })
+  }
+}
+
 // Of several queries the message says which one.
 async function placed<T>({ name }: { name: string }, path: string, work: () => Promise<T>): Promise<T> {
   try {
@@ -90,12 +104,7 @@ async function build(
 ): Promise<Record<string, OutputValue>> {
   const done = await findReceipt(connection, attempt)
   const counts = done ?? (await load(connection, ctx, attempt, wanted, await inspectStatement(connection, sql)))
-  const outputs = outputsOf(wanted, counts)
-  if (wanted.rules.length === 0) return outputs
-  const { rules, fail_below: failBelow } = wanted
-  const own = { ...attempt, stepKey: `${attempt.stepKey}/rules` }
-  const { score, failed } = await checkTable(connection, ctx, own, { table: wanted.name, rules, failBelow })
-  return { ...outputs, score: score ?? null, failed: failed ?? null }
+  return { ...outputsOf(wanted, counts), ...(counts.quality ? testOutputs(counts.quality, counts.rejected) : {}) }
 }
 
 async function load(
@@ -117,4 +126,13 @@ function outputsOf({ name, mode, partition_by }: Model, counts: LoadCounts): Rec
   if (mode === 'merge')
     return { table: name, rows: counts.inserted + counts.updated, inserted: counts.inserted, updated: counts.updated }
   return { table: name, rows: counts.inserted }
+}
+
+function testOutputs(quality: LoadSummary, rejected: number): Record<string, OutputValue> {
+  const results = Array.isArray(quality['rules']) ? quality['rules'] : []
+  const failed = results.reduce<number>((sum, result) => {
+    const { passed, failed } = Object(result) as { passed?: unknown; failed?: unknown } // as resultOutput writes them
+    return sum + (passed === true ? 0 : Number(failed))
+  }, 0)
+  return { score: quality['overall'] ?? null, failed, rejected, quality }
 }

@@ -30,8 +30,8 @@ test('models run in the order in which they read each other, with lookups, aggre
     ],
   })
   expect(outputs['models']).toEqual([
-    { table: 'named_orders', rows: 0, score: 1, failed: 0 },
-    { table: 'sales_by_country', rows: 2, score: 1, failed: 0 },
+    { table: 'named_orders', rows: 0, score: 1, failed: 0, rejected: 0, quality: expect.anything() },
+    { table: 'sales_by_country', rows: 2, score: 1, failed: 0, rejected: 0, quality: expect.anything() },
   ])
   expect(
     await t.rows(`SELECT country_name, total::INTEGER AS total FROM lake.main.sales_by_country ORDER BY 1`),
@@ -177,18 +177,26 @@ test('a repeat of a step does nothing twice, and goes on where it was interrupte
   ).toEqual([{ n: 2 }])
 })
 
-test('a test that fails stops the models that follow', async () => {
+test('a model whose rules block stops those that follow, and the step goes on there when it is tried again', async () => {
   await using t = await withOrders()
+  const step = { runId: 'run_1', stepKey: 'marts' }
   const models = [
+    { name: 'before', query: 'SELECT id FROM orders', mode: 'append' as const },
     { name: 'checked', query: 'SELECT * FROM orders', rules: [{ rule: 'range' as const, column: 'amount', max: 15 }] },
     { name: 'after', query: 'SELECT * FROM checked' },
   ]
-  await expect(t.run(transform, { models })).rejects.toMatchObject({ code: 'QUALITY_BLOCKED' })
-  expect(await t.rows(`SELECT 1 FROM lake.raw.x_meta_tables WHERE table_name = 'after'`)).toEqual([])
-  expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.raw.x_meta_rejected_rows`)).toEqual([{ n: 2 }])
-  expect(await t.run(transform, { models: models.map((model) => ({ ...model, fail_below: 0.3 })) })).toMatchObject({
-    rows: 6,
+  await expect(t.run(transform, { models }, { ...step, fence: 10n })).rejects.toMatchObject({
+    code: 'QUALITY_BLOCKED',
+    message: 'checked: Nothing was loaded into checked: range amount: 2 of 3.',
   })
+  expect(await t.rows(`SELECT table_name AS name FROM lake.raw.x_meta_tables ORDER BY 1`)).toEqual([
+    { name: 'before' },
+    { name: 'countries' },
+    { name: 'orders' },
+  ])
+  const relaxed = models.map((model) => ({ ...model, rules: model.rules?.map((rule) => ({ ...rule, max: 50 })) }))
+  expect(await t.run(transform, { models: relaxed }, { ...step, fence: 11n })).toMatchObject({ rows: 9 })
+  expect(await t.rows(`SELECT count(*)::INTEGER AS n FROM lake.main.before`)).toEqual([{ n: 3 }])
 })
 
 test.each([
