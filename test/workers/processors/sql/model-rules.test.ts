@@ -44,6 +44,13 @@ async function amounts(t: Tenant, { mode }: How): Promise<unknown[]> {
   return rows.map((row) => row['amount'])
 }
 
+const versions = async (t: Tenant, { mode }: How): Promise<unknown[]> =>
+  mode === 'versioned'
+    ? await t.rows(
+        `SELECT composite_key, version::INTEGER AS version, data_hash, is_current FROM lake.raw.result ORDER BY 1, 2`,
+      )
+    : []
+
 const measured = (t: Tenant) =>
   t.rows(
     `SELECT run_id, status, row_count::INTEGER AS "rows", load_number IS NOT NULL AS loaded
@@ -55,14 +62,13 @@ test.each(all)(
   async (_, how) => {
     await using t = await withOrders()
     await t.run(transform, model(how, 50), { runId: 'first' })
-    const versions = `SELECT composite_key, version::INTEGER AS version, data_hash, is_current FROM lake.raw.result ORDER BY 1, 2`
-    const before = how.mode === 'versioned' ? await t.rows(versions) : []
+    const before = await versions(t, how)
     await expect(t.run(transform, model(how, 50, {}, factor(2)), { runId: 'second' })).rejects.toMatchObject({
       code: 'QUALITY_BLOCKED',
       message: 'Nothing was loaded into result: range amount: 1 of 3.',
     })
     expect(await amounts(t, how)).toEqual([10, 20, 30])
-    if (how.mode === 'versioned') expect(await t.rows(versions)).toEqual(before)
+    expect(await versions(t, how)).toEqual(before)
     expect(
       await t.rows(`SELECT run_id FROM lake.raw.x_meta_load_receipts WHERE table_name = 'result' ORDER BY 1`),
     ).toEqual([{ run_id: 'first' }])
