@@ -15,7 +15,7 @@ import { loadPostgres, peerSettings } from './postgres.ts'
 import { type Counts, type Snapshot, snapshots, writeSnapshots } from './snapshots.ts'
 
 const help = `Measures versioned loads of CSV files, initial and with 1 % and 10 % changed, beside the bare statements in DuckDB,
-beside PostgreSQL, and beside upserts row by row.
+beside PostgreSQL, beside upserts row by row, and beside the same loads with eight rules and a profile.
 
   --rows <n>    rows of the first file (default 1000000; 10000000 with --memory)
   --rounds <n>  how often each side has its turn; the median of the ratios counts (default 3)
@@ -56,6 +56,7 @@ const bareAnswer = z.object({
   loads: z.object({ initial: load, 'delta-1': load, 'delta-10': load }),
   upsertsPerSecond: z.number(),
 })
+const quality = z.object({ overall: z.number(), rules: z.array(z.unknown()) })
 type Loads = Record<Snapshot, { seconds: number; counts: Counts }>
 
 if (values.help) console.log(help)
@@ -79,18 +80,20 @@ async function compare(folder: string): Promise<boolean> {
   try {
     for (let round = 1; round <= rounds; round++) {
       const bare = await inFolder((work) => loadBare(folder, work))
-      const { loads: ours, checks } = await inFolder((work) => loadOurs(folder, work))
+      const both = await plainAndChecked(folder, round)
+      const { loads: ours, checks } = both.plain
       const postgres = await loadPostgres(server.url, folder)
       for (const snapshot of snapshots) {
-        const all = [ours, bare.loads, postgres].map((side) => side[snapshot])
+        const all = [ours, bare.loads, postgres, both.checked].map((side) => side[snapshot])
         if (!all.every((side) => isDeepStrictEqual({ ...side.counts }, { ...ours[snapshot].counts })))
           throw new Error(`the sides differ in ${snapshot}: ${JSON.stringify(all)}`)
-        const [our, bound, peer] = all.map(({ seconds }) => seconds) as [number, number, number] // three sides above
+        const [our, bound, peer, checked] = all.map(({ seconds }) => seconds) as [number, number, number, number] // four sides above
         note(`${snapshot}.of-bare`, our / bound)
         note(`${snapshot}.postgres-of-ours`, peer / our)
-        const shown = [our, bound, peer].map((seconds) => seconds.toFixed(2))
+        note(`${snapshot}.quality-of-plain`, checked / our)
+        const shown = [our, bound, peer, checked].map((seconds) => seconds.toFixed(2))
         console.log(
-          `${label} round ${round} ${snapshot}: ours ${shown[0]} s, bare ${shown[1]} s, PostgreSQL ${shown[2]} s`,
+          `${label} round ${round} ${snapshot}: ours ${shown[0]} s, bare ${shown[1]} s, PostgreSQL ${shown[2]} s, with rules and profile ${shown[3]} s`,
         )
       }
       note('upserts', rows / ours.initial.seconds / bare.upsertsPerSecond)
@@ -108,6 +111,10 @@ async function compare(folder: string): Promise<boolean> {
     result(`${label}.${snapshot}.postgres-of-ours`, median(`${snapshot}.postgres-of-ours`), 'x', {
       op: '>=',
       value: 3,
+    }),
+    result(`${label}.${snapshot}.quality-of-plain`, median(`${snapshot}.quality-of-plain`), 'x', {
+      op: '<=',
+      value: 1.2,
     }),
   ])
   met.push(result(`${label}.initial.of-upserts`, median('upserts'), 'x', { op: '>=', value: 100 }))
@@ -130,6 +137,33 @@ async function loadOurs(folder: string, work: string): Promise<{ loads: Loads; c
     if (checks.outputs['score'] !== 1) throw new Error(`the rows are sound, the checks say ${checks.outputs['score']}`)
     const loads = { initial, 'delta-1': await platform.load('delta-1'), 'delta-10': await platform.load('delta-10') }
     return { loads, checks: checks.seconds }
+  } finally {
+    await platform.close()
+  }
+}
+
+// Each in a process and a lake of its own, and each first in every second round.
+async function plainAndChecked(
+  folder: string,
+  round: number,
+): Promise<{ plain: { loads: Loads; checks: number }; checked: Loads }> {
+  const first = round % 2 === 0 ? await inFolder((work) => loadChecked(folder, work)) : undefined
+  const plain = await inFolder((work) => loadOurs(folder, work))
+  return { plain, checked: first ?? (await inFolder((work) => loadChecked(folder, work))) }
+}
+
+async function loadChecked(folder: string, work: string): Promise<Loads> {
+  const platform = await startPlatform(folder, work, { limits, files: snapshots })
+  const load = async (snapshot: Snapshot): Promise<Loads[Snapshot]> => {
+    const { seconds, counts, outputs } = await platform.load(snapshot, { rules, profile: true })
+    const { overall, rules: results } = quality.parse(outputs['quality'])
+    // One more is whether each row could be loaded.
+    if (overall !== 1 || results.length !== rules.length + 1)
+      throw new Error(`the rows are sound, the load says ${overall} by ${results.length} rules`)
+    return { seconds, counts }
+  }
+  try {
+    return { initial: await load('initial'), 'delta-1': await load('delta-1'), 'delta-10': await load('delta-10') }
   } finally {
     await platform.close()
   }

@@ -10,8 +10,14 @@ import { type Counts, fileOf, type Snapshot } from './snapshots.ts'
 
 /** A tenant with a fresh process of the product's own and a lake that outlives it. */
 export type Platform = {
-  /** Loads one snapshot as the step `file.ingest` does. Seconds are those that a parent waits for the step. */
-  load(snapshot: Snapshot): Promise<{ seconds: number; counts: Counts }>
+  /**
+   * Loads one snapshot as the step `file.ingest` does, with `quality` in its destination where it is given. Seconds are
+   * those that a parent waits for the step.
+   */
+  load(
+    snapshot: Snapshot,
+    quality?: Record<string, unknown>,
+  ): Promise<{ seconds: number; counts: Counts; outputs: Record<string, OutputValue> }>
   /** Any other step, with its outputs. */
   run(
     psType: string,
@@ -71,12 +77,17 @@ export async function startPlatform(
   }
   return {
     run,
-    async load(snapshot) {
+    async load(snapshot, quality) {
       const { seconds, outputs } = await run('file.ingest', {
         source: { path: `${snapshot}.csv`, columns: orderColumns },
-        destination: { table: 'orders', mode: 'versioned', business_key: ['order_id'] },
+        destination: {
+          table: 'orders',
+          mode: 'versioned',
+          business_key: ['order_id'],
+          ...(quality ? { quality } : {}),
+        },
       })
-      return { seconds, counts: counts.parse(outputs) }
+      return { seconds, counts: counts.parse(outputs), outputs }
     },
     async peakBytes() {
       const status = await readFile(`/proc/${tenant.pid}/status`, 'utf8')
