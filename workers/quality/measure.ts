@@ -50,6 +50,9 @@ function profileParts(subject: Subject): string[] {
       'deviation': ${isNumeric(type) ? `stddev_samp(${sql}::DOUBLE) ${numbers}` : 'NULL'}::DOUBLE}`
   })
   const cells = subject.columns.map(({ name }) => `left(${quoted(name)}::VARCHAR, ${textMax})`).join(', ')
-  const some = step === 1 ? '' : `FILTER (hash(__row) % ${step} = 0)`
-  return [`[${columns.join(', ')}] AS profile`, `list([${cells}]) ${some} AS sample`, `${step} AS sample_step`]
+  const isSample = `hash(__row) % ${step} = 0`
+  // FILTER alone would make the texts of all rows and then leave most of them out.
+  const sample =
+    step === 1 ? `list([${cells}])` : `list(CASE WHEN ${isSample} THEN [${cells}] END) FILTER (${isSample})`
+  return [`[${columns.join(', ')}] AS profile`, `${sample} AS sample`, `${step} AS sample_step`]
 }
