@@ -51,6 +51,8 @@ export type Context = {
   /** The database without the limits of this request: for what serves other requests, too, and outlives this one. */
   lastingDb: Db
   requestId: string
+  /** Kept for its signal, which in Node hears of an abort only as long as the request itself is in memory. */
+  request: Request
   /** Undefined when the request carries nothing valid; `refusal` then says why. */
   auth: Auth | undefined
   refusal: AppError | undefined

@@ -28,6 +28,7 @@ export function openRequest(
     ports,
     lastingDb: opened.db,
     requestId,
+    request,
     auth: undefined,
     refusal: undefined,
     ...standing,

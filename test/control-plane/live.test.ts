@@ -1,3 +1,6 @@
+import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { reportStep } from '../../shared/runs/ledger.ts'
 import { inProcessHub } from '../../shared/waking/hub.ts'
@@ -255,6 +258,21 @@ test('nothing more is shown to a tenant’s stream whose key is revoked meanwhil
   expect(watching.seen).toHaveLength(before)
   expect(watching.errors.map(({ extensions }) => extensions.code)).toEqual(['UNAUTHENTICATED'])
   await beside.leave()
+})
+
+test('a stream ends when its client leaves, though nothing else remembers the request', async () => {
+  const mine = await newTenant()
+  const watching = listen(ofTenant, mine, { after: '0' })
+  await start(mine)
+  await until('it saw something', () => watching.seen.length > 0)
+  setFlagsFromString('--expose-gc')
+  const collect: unknown = runInNewContext('gc')
+  if (typeof collect !== 'function') throw new Error('there is no collector to call')
+  collect()
+  await nextTurn()
+  collect()
+  const left = watching.leave().then(() => 'left')
+  expect(await Promise.race([left, wait(5_000, 'the stream goes on')])).toBe('left')
 })
 
 test('the lines of a step come by page and by level, and another tenant’s as those of no run', async () => {
