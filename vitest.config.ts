@@ -18,6 +18,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'unit',
+          globalSetup: ['test/support/template.ts'],
           include: ['test/**/*.test.ts'],
           exclude: [
             'test/stories/**',

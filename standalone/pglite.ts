@@ -17,7 +17,11 @@ export async function openPglite(
   migrations: string,
 ): Promise<{ db: Db; close(): Promise<void> }> {
   if (folder !== undefined) await makeCluster(folder)
-  const client = await PGlite.create(folder)
+  return overPglite(await PGlite.create(folder), migrations)
+}
+
+/** The database of embedded PostgreSQL that is open already, migrated. */
+export async function overPglite(client: PGlite, migrations: string): Promise<{ db: Db; close(): Promise<void> }> {
   await migrate(drizzle(client), { migrationsFolder: migrations })
   const db = drizzle(client, { schema: tables })
   offerExchange(db, exchangeOver(client))

@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type App, type AppOptions, createApp } from '../../control-plane/app.ts'
 import { passwords } from '../../control-plane/auth/password.ts'
@@ -19,8 +18,7 @@ import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { signingKeys } from '../../shared/secrets/signing-keys.ts'
 import { inProcessHub } from '../../shared/waking/hub.ts'
 import { inProcessWaker, type Waker } from '../../shared/waking/waker.ts'
-import { openPglite } from '../../standalone/pglite.ts'
-import { keepDatabase } from './database.ts'
+import { keepDatabase, openMemory } from './database.ts'
 import { keepLine } from './keep.ts'
 
 /** An answer of the API as a test looks at it. */
@@ -78,7 +76,7 @@ export type ControlPlane = AsyncDisposable & {
 
 /** Opens the control plane; one per test file, since a database takes a second. */
 export async function controlPlane(options: Partial<AppOptions> = {}): Promise<ControlPlane> {
-  const { db, close } = await openPglite(undefined, fileURLToPath(new URL('../../schema/migrations', import.meta.url)))
+  const { db, close } = await openMemory()
   const keys = { current: 'k1', keys: { k1: btoa('0123456789abcdef0123456789abcdef') } }
   const logged: string[] = []
   const log = (event: string, fields?: Record<string, unknown>): void =>

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import { openAsBlob } from 'node:fs'
+import { PGlite } from '@electric-sql/pglite'
 import { type SQL, sql } from 'drizzle-orm'
 import { limitsOf, queueLimitOf, tenantConfiguration } from '../../schema/config/tenant.ts'
 import { queueTypes, runTransitions, stepTransitions } from '../../schema/states.ts'
@@ -6,14 +8,22 @@ import { pipeline, pipelineVersion, tenant, tenantLimit, tenantQueue } from '../
 import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
-import { openPglite } from '../../standalone/pglite.ts'
+import { openPglite, overPglite } from '../../standalone/pglite.ts'
 import { finds } from '../canaries/needles.ts'
 import { isSwept, keepBytes } from './keep.ts'
+import { templateVariable } from './template.ts'
 
-/** A migrated database in memory, for one test file. */
+/** A migrated database in memory, for one test file; what is in it at the end is kept where tests are swept. */
 export async function memoryDatabase(): Promise<{ db: Db; close(): Promise<void> }> {
-  const { db, close } = await openPglite(undefined, migrationsFolder)
+  const { db, close } = await openMemory()
   return { db, close: () => keepDatabase(db).then(close) }
+}
+
+/** The same, and nothing is kept. */
+export async function openMemory(): Promise<{ db: Db; close(): Promise<void> }> {
+  const file = process.env[templateVariable]
+  if (file === undefined) return openPglite(undefined, migrationsFolder)
+  return overPglite(await PGlite.create({ loadDataDir: await openAsBlob(file) }), migrationsFolder)
 }
 
 /** An active tenant with queues, limits and one pipeline, written as onboarding would leave it. */
