@@ -53,15 +53,6 @@ const OpenQuery = pg.Query as unknown as new (
   answer: Answer,
 ) => Inside
 
-// There are a handful of ways to begin, and every exchange begins: a connection parses and plans each once.
-const names = new Map<string, string>()
-const parsed = new WeakMap<Wire, Set<string>>()
-function nameOf(text: string): string {
-  const name = names.get(text) ?? `begin_${names.size}`
-  names.set(text, name)
-  return name
-}
-
 // node-postgres lets a query write its own messages. Ours are those of two statements; the first one's answer is dropped.
 class QueryAfter extends OpenQuery {
   readonly #before: Begin
@@ -74,9 +65,10 @@ class QueryAfter extends OpenQuery {
 
   override prepare(wire: Wire): void {
     const { text, values } = this.#before
-    const statement = nameOf(text)
-    if (!parsed.get(wire)?.has(statement)) wire.parse({ name: statement, text })
-    wire.bind({ statement, values })
+    // Without a name: behind a pooler the next exchange may meet a server connection that never heard of it, or that heard
+    // of it from another client.
+    wire.parse({ name: '', text })
+    wire.bind({ statement: '', values })
     wire.execute({})
     super.prepare(wire)
   }
@@ -87,10 +79,6 @@ class QueryAfter extends OpenQuery {
 
   override handleCommandComplete(message: unknown, wire: Wire): void {
     if (this.#hasBegun) super.handleCommandComplete(message, wire)
-    else {
-      this.#hasBegun = true
-      const known = parsed.get(wire) ?? new Set()
-      parsed.set(wire, known.add(nameOf(this.#before.text)))
-    }
+    else this.#hasBegun = true
   }
 }
