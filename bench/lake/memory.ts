@@ -10,7 +10,7 @@ const gib = 2 ** 30
 // Of ten million rows; fewer get as much less, but what the engine's buffers and Node need at least.
 const wholeRows = 10_000_000
 const engineLeast = gib / 4
-const processLeast = 1.25 * gib
+const processLeast = gib
 // Address space that Node keeps for code: the operating system's limit counts it, although nothing stands there.
 const untouched = gib / 2
 

@@ -251,9 +251,9 @@ export function smallWorker(
   }
 }
 
-/** Resolves when `condition` holds; fails after 10 s with what was waited for. */
+/** Resolves when `condition` holds; fails after 30 s with what was waited for: some things linger for 10 s. */
 export async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  const end = Date.now() + 10_000
+  const end = Date.now() + 30_000
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`still waiting: ${what}`)
     await wait(10)
