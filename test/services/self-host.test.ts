@@ -317,7 +317,7 @@ describe.skipIf(left !== undefined)(`the self-hosted mode${left === undefined ? 
   })
 
   test('a control plane that is told to stop ends its streams whole and exits 0', async () => {
-    const runId = await runningSummary('left')
+    const runId = await tenant.start('shop/orders/daily', { table: 'left' })
     const { url } = await plane.line('control_plane.up')
     const stream = await fetch(`${String(url)}/graphql`, {
       method: 'POST',
