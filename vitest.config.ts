@@ -35,6 +35,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'stories',
+          globalSetup: ['test/support/template.ts'],
           include: ['test/stories/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 120_000,

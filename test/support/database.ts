@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { openAsBlob } from 'node:fs'
+import { join } from 'node:path'
 import { PGlite } from '@electric-sql/pglite'
 import { type SQL, sql } from 'drizzle-orm'
 import { limitsOf, queueLimitOf, tenantConfiguration } from '../../schema/config/tenant.ts'
@@ -21,9 +22,10 @@ export async function memoryDatabase(): Promise<{ db: Db; close(): Promise<void>
 
 /** The same, and nothing is kept. */
 export async function openMemory(): Promise<{ db: Db; close(): Promise<void> }> {
-  const file = process.env[templateVariable]
-  if (file === undefined) return openPglite(undefined, migrationsFolder)
-  return overPglite(await PGlite.create({ loadDataDir: await openAsBlob(file) }), migrationsFolder)
+  const folder = process.env[templateVariable]
+  if (folder === undefined) return openPglite(undefined, migrationsFolder)
+  const tar = await openAsBlob(join(folder, 'cluster.tar'))
+  return overPglite(await PGlite.create({ loadDataDir: tar }), migrationsFolder)
 }
 
 /** An active tenant with queues, limits and one pipeline, written as onboarding would leave it. */

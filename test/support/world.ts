@@ -10,6 +10,7 @@ import { type Standalone, startStandalone } from '../../standalone/start.ts'
 import { keepDatabase } from './database.ts'
 import type { TestSftp } from './hostile-sftp.ts'
 import { keepLine, leave } from './keep.ts'
+import { putCluster } from './template.ts'
 
 // oxlint-disable-next-line typescript/no-explicit-any -- tests look into answers whose documents stand beside them
 type Loose = any
@@ -66,6 +67,7 @@ export async function world(
   open?: typeof openPorts,
 ): Promise<AsyncDisposable & { house: Standalone; tenant(id: string): Promise<OpenTenant> }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'world-'))
+  await putCluster(dataDir)
   const house = await startStandalone(
     {
       dataDir,
