@@ -99,7 +99,7 @@ async function unprotected(db: Db): Promise<string[]> {
     db,
     sql`select c.relname as name, c.relkind::text as kind from pg_class c
         where c.relnamespace = 'app'::regnamespace and c.relkind in ('r', 'p', 'm', 'v')
-          and not (c.relrowsecurity and c.relforcerowsecurity and exists (select from pg_policy p where p.polrelid = c.oid))`,
+          and not (c.relrowsecurity and c.relforcerowsecurity and exists (select from pg_policy p where p.polrelid = c.oid and p.polpermissive))`,
   )
   return rows
     .filter(({ name }) => !withoutTenant.includes(name))

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { lakeVariables } from '../workers/lake/tenant-store.ts'
 
 /** Environment of the embedded mode. */
 export const standaloneEnv = z.object({
@@ -18,6 +19,8 @@ export const standaloneEnv = z.object({
   ALLOW_PRIVATE_NETWORK: z.stringbool().default(true),
   /** Steps at once over all tenants. */
   WORKER_CAPACITY: z.coerce.number().int().min(1).max(256).default(4),
+  /** A folder of DuckDB's extensions, or `install`: with the one that encrypts, tenants' lakes are encrypted. */
+  LAKE_EXTENSIONS: lakeVariables.LAKE_EXTENSIONS,
   /** Log level of the process's own log on standard error. */
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('warn'),
 })

@@ -13,7 +13,7 @@ const help = `Tributary in one process: control plane, worker and embedded Postg
   npm start -- --no-demo       start without the demo
   npm start -- --help          this text
 
-Environment: see .env.example (TRIBUTARY_DATA_DIR, HOST, PORT, SMTP_URL, SMTP_FROM, WORKER_CAPACITY, LOG_LEVEL).
+Environment: see .env.example (TRIBUTARY_DATA_DIR, HOST, PORT, SMTP_URL, SMTP_FROM, WORKER_CAPACITY, LAKE_EXTENSIONS, LOG_LEVEL).
 `
 
 let stopping = false
@@ -65,6 +65,7 @@ function start(env: StandaloneEnv): Promise<Standalone> {
     development: true,
     allowPrivateNetwork: env.ALLOW_PRIVATE_NETWORK,
     capacity: env.WORKER_CAPACITY,
+    lake: { extensions: env.LAKE_EXTENSIONS },
     mail: env.SMTP_URL && env.SMTP_FROM ? { url: env.SMTP_URL, from: env.SMTP_FROM } : undefined,
   })
 }

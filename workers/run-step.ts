@@ -21,11 +21,11 @@ import { withTenant } from '../shared/db/db.ts'
 import { startInTransaction } from '../shared/runs/start-in-transaction.ts'
 import { wakeRun } from '../shared/runs/wake-run.ts'
 import type { StepResult, WantedRun } from './define.ts'
-import { type LakeOptions, tenantStore } from './lake/tenant-store.ts'
+import { type LakeOptions, removeCatalog, tenantStore } from './lake/tenant-store.ts'
 import type { Binding } from './process/messages.ts'
 import type { ProcessPool } from './process/pool.ts'
 import { measureStorage } from './measure-storage.ts'
-import { stepInput } from './step-input.ts'
+import { type Bound, stepInput } from './step-input.ts'
 
 /** What a worker gives each of its steps. Times in milliseconds. */
 export type StepOptions = {
@@ -89,27 +89,35 @@ async function attempt(
   signal: AbortSignal,
   events: Parameters<ProcessPool['run']>[2],
 ): Promise<StepResult | { items: readonly unknown[] }> {
-  const input = await insist(ports, options, () => stepInput(ports, claim))
+  const input = await insist(ports, options, () => stepInput(ports, claim, options.lake))
   signal.throwIfAborted()
   if (input && 'items' in input) return input
-  using _held = liveSecrets.guard(input?.job.secret)
+  using _held = liveSecrets.guard([input?.job.secret, input?.lakeKey])
   if (!input) {
     events.log('info', 'Not run: its "when" does not hold, or its feature is switched off.')
     return { outputs: { skipped: true } }
   }
-  return await pool.run(await bindingOf(input, options), input.job, events, signal)
+  const result = await pool.run(await bindingOf(input, options), input.job, events, signal)
+  // The process that emptied its catalog was logged in as the role that is left.
+  const { catalogUrl } = options.lake
+  if (input.job.psType === 'tenant.dismantle' && catalogUrl !== undefined)
+    await removeCatalog(catalogUrl, input.tenant.id)
+  return result
 }
 
-/** What a tenant's process is told once: its tenant, its limits, and where its lake and folders are. */
+/**
+ * What a tenant's process is told once: its tenant, its limits, and where its lake and folders are, with the key of the
+ * lake when it is encrypted.
+ */
 export async function bindingOf(
-  { tenant, limits }: Pick<Binding, 'tenant' | 'limits'>,
+  { tenant, limits, lakeKey }: Bound,
   options: Pick<StepOptions, 'dataDir' | 'lake' | 'allowPrivateNetwork'>,
 ): Promise<Binding> {
   const root = rootOf(tenant.id, options)
   return {
     tenant,
     limits,
-    store: await tenantStore(options.lake, tenant.id, root),
+    store: await tenantStore(options.lake, tenant.id, root, lakeKey),
     filesRoot: join(root, 'files'),
     workRoot: join(root, 'work'),
     allowPrivateNetwork: options.allowPrivateNetwork,

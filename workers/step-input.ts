@@ -20,6 +20,7 @@ import { openStored } from '../shared/secrets/secret-box.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Claim } from '../shared/runs/ledger.ts'
 import type { OutputValue } from './define.ts'
+import { areFilesEncrypted, type LakeOptions } from './lake/tenant-store.ts'
 import type { Binding, Job } from './process/messages.ts'
 
 type CredentialRow = typeof credential.$inferSelect
@@ -28,18 +29,18 @@ type CredentialRow = typeof credential.$inferSelect
  * What the tenant's process is given for one claim, or the items over which the step fans out; undefined when the step's
  * `when` says that it is not wanted, or when the tenant has switched its feature off.
  */
-export type StepInput =
-  | { job: Job; tenant: Binding['tenant']; limits: Binding['limits'] }
-  | { items: readonly unknown[] }
-  | undefined
+export type StepInput = (Bound & { job: Job }) | { items: readonly unknown[] } | undefined
+
+/** Who a tenant's process works for, what its plan gives it, and what opens its lake when that is an encrypted file. */
+export type Bound = Pick<Binding, 'tenant' | 'limits'> & { lakeKey?: string | undefined }
 
 /**
  * Reads everything a claimed step needs, resolves its settings and opens its credential (audited), in one transaction
- * of the tenant. A step that names no credential gets the tenant's only one of its processor's provider, if there is one.
+ * of the tenant; `lake` says whether its lake has a key. A step that names no credential gets the tenant's only one of its processor's provider, if there is one.
  * Throws CREDENTIAL_MISSING, VARIABLE_UNKNOWN, QUOTA_EXCEEDED when it would write and the tenant's storage is used up, and
  * the like: faults of the step, not of the worker.
  */
-export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
+export function stepInput(ports: Ports, claim: Claim, lake: LakeOptions = {}): Promise<StepInput> {
   return withTenant(ports.db, { tenantId: claim.tenantId, side: 'worker' }, async (tx) => {
     const row = await read(tx, claim)
     const results = await tx
@@ -58,7 +59,7 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
     const sqlPaths = sqlFields(entry.settings).map((field) => field.path)
     const settings = resolveSettings(row.step.settings, sqlPaths, values.all)
     return {
-      ...boundTo(row),
+      ...(await boundTo(ports, tx, row, lake)),
       job: {
         id: `${claim.runId}/${claim.stepKey}/${claim.fence}`,
         psType: row.step.psType,
@@ -77,13 +78,19 @@ export function stepInput(ports: Ports, claim: Claim): Promise<StepInput> {
   })
 }
 
-/** Who a tenant's process works for, and what its plan gives it. */
-export function boundTo({ tenant: { id, companyName, adminEmail }, limits }: Pick<Read, 'tenant' | 'limits'>): {
-  tenant: Binding['tenant']
-  limits: Binding['limits']
-} {
+/** What a tenant's process is bound to, in a transaction of the tenant. Throws SECRET_UNREADABLE when the key of its lake is gone. */
+export async function boundTo(
+  { secrets }: Pick<Ports, 'secrets'>,
+  tx: Tx,
+  { tenant: { id, companyName, adminEmail }, limits }: Pick<Read, 'tenant' | 'limits'>,
+  lake: LakeOptions,
+): Promise<Bound> {
   const { memoryBytes, threads, diskBytes, rowsPerMonth } = limits
-  return { tenant: { id, companyName, adminEmail }, limits: { memoryBytes, threads, diskBytes, rowsMax: rowsPerMonth } }
+  return {
+    tenant: { id, companyName, adminEmail },
+    limits: { memoryBytes, threads, diskBytes, rowsMax: rowsPerMonth },
+    lakeKey: (await areFilesEncrypted(lake)) ? await secrets.lakeKey(tx, id) : undefined,
+  }
 }
 
 const itemsMax = 1_000

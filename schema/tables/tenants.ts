@@ -138,7 +138,7 @@ export const tenantQueue = app.table(
   (t) => [primaryKey({ columns: [t.tenantId, t.queue] })],
 )
 
-/** A version of a tenant's data key, wrapped by the platform key that is named. */
+/** A version of a tenant's data key, or as version 0 the key of its lake, wrapped by the platform key that is named. */
 export const tenantKey = app.table(
   'tenant_key',
   {
@@ -146,7 +146,7 @@ export const tenantKey = app.table(
     version: integer().notNull(),
     platformKeyId: text('platform_key_id').notNull(),
     wrappedKey: text('wrapped_key').notNull(),
-    state: text().$type<'current' | 'retired' | 'destroyed'>().notNull().default('current'),
+    state: text().$type<'current' | 'retired' | 'destroyed' | 'lake'>().notNull().default('current'),
     createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.version] })],

@@ -1,4 +1,4 @@
-import { and, eq, inArray, ne } from 'drizzle-orm'
+import { and, eq, ne } from 'drizzle-orm'
 import { type SealedData, sealedData } from '../../schema/sealed.ts'
 import { tenantKey } from '../../schema/tables/index.ts'
 import type { Tx } from '../db/db.ts'
@@ -13,7 +13,7 @@ export type SecretOwner = { tenantId: string; credentialId: string; version: num
 
 /** Seals and opens the secrets of one platform. */
 export type SecretBox = {
-  /** Makes the tenant's first data key, wrapped by the platform key. Nothing when it has one. */
+  /** Makes the tenant's first data key and the key of its lake, wrapped by the platform key. Nothing when it has them. */
   createTenantKey(tx: Tx, tenantId: string): Promise<void>
   /** Seals `secret` (JSON) for its owner with the tenant's current data key. */
   seal(tx: Tx, owner: SecretOwner, secret: unknown): Promise<SealedData>
@@ -23,18 +23,23 @@ export type SecretBox = {
    */
   open(tx: Tx, owner: SecretOwner, sealed: unknown): Promise<unknown>
   /**
+   * The key that encrypts the tenant's lake, 32 bytes in base64, the same for ever; `liveSecrets` knows it. Made when
+   * there is none yet. Throws SECRET_UNREADABLE when it was destroyed.
+   */
+  lakeKey(tx: Tx, tenantId: string): Promise<string>
+  /**
    * Makes the next version of the tenant's data key, which seals from now on, and answers its number. The one before
-   * stays and opens what it sealed until `destroyTenantKeys`. Waits for transactions that seal with it. Throws
-   * SECRET_UNREADABLE when the tenant has no key.
+   * stays and opens what it sealed until `destroyTenantKeys`; the key of the lake is left alone. Waits for transactions
+   * that seal with it. Throws SECRET_UNREADABLE when the tenant has no key.
    */
   rotateTenantKey(tx: Tx, tenantId: string): Promise<number>
-  /** Wraps the tenant's data keys with the current platform key; what they sealed stays as it is. Answers how many were. */
+  /** Wraps the tenant's keys with the current platform key; what they sealed stays as it is. Answers how many were. */
   rewrapTenantKeys(tx: Tx, tenantId: string): Promise<number>
-  /** How many of the tenant's data keys the platform keys open, and how many they do not. */
+  /** How many of the tenant's keys the platform keys open, and how many they do not. */
   tryTenantKeys(tx: Tx, tenantId: string): Promise<{ readable: number; unreadable: number }>
   /**
-   * Forgets data keys for ever and answers how many: `retired` ones, under which the caller has made sure that nothing is
-   * sealed any more, or `all`, which makes every secret of the tenant unreadable.
+   * Forgets keys for ever and answers how many: `retired` ones, under which the caller has made sure that nothing is
+   * sealed any more, or `all`, which makes every secret of the tenant and its encrypted lake unreadable.
    */
   destroyTenantKeys(tx: Tx, tenantId: string, which: 'retired' | 'all'): Promise<number>
 }
@@ -43,10 +48,8 @@ export type SecretBox = {
 export function secretBox(platform: PlatformKeys): SecretBox {
   return {
     async createTenantKey(tx, tenantId) {
-      await tx
-        .insert(tenantKey)
-        .values({ tenantId, version: 1, ...(await newKey(platform, tenantId, 1)) })
-        .onConflictDoNothing()
+      const keys = [await newKey(platform, tenantId, 1), await newKey(platform, tenantId, 0)]
+      await tx.insert(tenantKey).values(keys).onConflictDoNothing()
     },
     async seal(tx, owner, secret) {
       liveSecrets.remember(secret)
@@ -61,21 +64,30 @@ export function secretBox(platform: PlatformKeys): SecretBox {
     async open(tx, owner, sealed) {
       const parsed = sealedData.safeParse(sealed)
       if (!parsed.success) throw unreadable('not a sealed value')
-      const [row] = await tx
-        .select()
-        .from(tenantKey)
-        .where(and(eq(tenantKey.tenantId, owner.tenantId), eq(tenantKey.version, parsed.data.key)))
-      if (!row || row.state === 'destroyed') throw unreadable('its data key is gone')
-      const plain = await decrypt(await unwrap(platform, row), parsed.data, secretContext(owner))
+      const key = await unwrap(platform, await findKey(tx, owner.tenantId, parsed.data.key))
+      const plain = await decrypt(key, parsed.data, secretContext(owner))
       const secret: unknown = JSON.parse(new TextDecoder().decode(plain))
       liveSecrets.remember(secret)
       return secret
+    },
+    async lakeKey(tx, tenantId) {
+      let row = await findKey(tx, tenantId, 0)
+      if (!row) {
+        await tx
+          .insert(tenantKey)
+          .values(await newKey(platform, tenantId, 0))
+          .onConflictDoNothing()
+        row = await findKey(tx, tenantId, 0)
+      }
+      const key = btoa(String.fromCharCode(...(await dataKey(platform, row))))
+      liveSecrets.remember(key)
+      return key
     },
     async rotateTenantKey(tx, tenantId) {
       const { version: last } = await currentKey(tx, tenantId, 'update')
       const version = last + 1
       await tx.update(tenantKey).set({ state: 'retired' }).where(isKey(tenantId, last))
-      await tx.insert(tenantKey).values({ tenantId, version, ...(await newKey(platform, tenantId, version)) })
+      await tx.insert(tenantKey).values(await newKey(platform, tenantId, version))
       return version
     },
     async rewrapTenantKeys(tx, tenantId) {
@@ -107,11 +119,15 @@ export function secretBox(platform: PlatformKeys): SecretBox {
       return { readable, unreadable: rows.length - readable }
     },
     async destroyTenantKeys(tx, tenantId, which) {
-      const states = which === 'all' ? (['current', 'retired'] as const) : (['retired'] as const)
       const destroyed = await tx
         .update(tenantKey)
         .set({ state: 'destroyed', wrappedKey: '' })
-        .where(and(eq(tenantKey.tenantId, tenantId), inArray(tenantKey.state, states)))
+        .where(
+          and(
+            eq(tenantKey.tenantId, tenantId),
+            which === 'all' ? ne(tenantKey.state, 'destroyed') : eq(tenantKey.state, which),
+          ),
+        )
         .returning({ version: tenantKey.version })
       return destroyed.length
     },
@@ -163,8 +179,18 @@ type Wrapped = Pick<KeyRow, 'platformKeyId' | 'wrappedKey'>
 const isKey = (tenantId: string, version: number) =>
   and(eq(tenantKey.tenantId, tenantId), eq(tenantKey.version, version))
 
-const newKey = (platform: PlatformKeys, tenantId: string, version: number): Promise<Wrapped> =>
-  wrap(platform, tenantId, version, crypto.getRandomValues(new Uint8Array(32)))
+async function findKey(tx: Tx, tenantId: string, version: number): Promise<KeyRow | undefined> {
+  const [row] = await tx.select().from(tenantKey).where(isKey(tenantId, version))
+  return row
+}
+
+// Version 0 is the key of the lake, the others are data keys.
+const newKey = async (platform: PlatformKeys, tenantId: string, version: number) => ({
+  tenantId,
+  version,
+  state: version === 0 ? ('lake' as const) : ('current' as const),
+  ...(await wrap(platform, tenantId, version, crypto.getRandomValues(new Uint8Array(32)))),
+})
 
 async function wrap(
   platform: PlatformKeys,
@@ -176,11 +202,12 @@ async function wrap(
   return { platformKeyId: platform.current, wrappedKey: `${iv}.${ct}` }
 }
 
-async function unwrap(platform: PlatformKeys, row: KeyRow): Promise<CryptoKey> {
+async function unwrap(platform: PlatformKeys, row: KeyRow | undefined): Promise<CryptoKey> {
   return importKey(await dataKey(platform, row))
 }
 
-async function dataKey(platform: PlatformKeys, row: KeyRow): Promise<Uint8Array<ArrayBuffer>> {
+async function dataKey(platform: PlatformKeys, row: KeyRow | undefined): Promise<Uint8Array<ArrayBuffer>> {
+  if (!row || row.state === 'destroyed') throw unreadable('its key is gone')
   const [iv = '', ct = ''] = row.wrappedKey.split('.')
   return decrypt(await platformKey(platform, row.platformKeyId), { iv, ct }, keyContext(row.tenantId, row.version))
 }

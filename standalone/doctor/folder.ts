@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { access, constants, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { areFilesEncrypted } from '../../workers/lake/tenant-store.ts'
 import { type Check, fail, type Finding, ok, warn } from './finding.ts'
+import { optionsOf } from './lake.ts'
 
 const freeBytes = { least: 2 ** 30, enough: 10 * 2 ** 30 }
 // NFS, SMB, CIFS: their locks may not hold between machines.
@@ -12,7 +14,8 @@ const networkTypes = [0x6969, 0x517b, 0xfe534d42, 0xff534d42]
 export const folder: Check = {
   name: 'data folder',
   concerns: ({ dataDir }) => dataDir !== undefined,
-  async look({ dataDir = '', part }) {
+  async look(house) {
+    const { dataDir = '', part } = house
     const isThere = existsSync(dataDir)
     const place = isThere ? dataDir : nearest(dataDir)
     const probe = join(place, `.doctor-${randomUUID()}`)
@@ -40,7 +43,7 @@ export const folder: Check = {
     if (!(await isEncrypted(place)))
       findings.push(
         warn(
-          'Lakes and files are not encrypted by the product, and no encryption of the volume is seen from here.',
+          `${(await areFilesEncrypted(optionsOf(house) ?? {})) ? 'Files are not encrypted by the product, lakes are' : 'Lakes and files are not encrypted by the product'}, and no encryption of the volume is seen from here.`,
           'Put it on an encrypted volume: LUKS, or a disk that the provider encrypts.',
         ),
       )

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,8 +7,16 @@ import { AppError } from '../../shared/errors.ts'
 import { describeError } from '../../shared/log.ts'
 import type { Store } from '../../workers/lake/attach.ts'
 import { openLake } from '../../workers/lake/open.ts'
-import { lakeOptions, lakeVariables, removeCatalog, tenantStore } from '../../workers/lake/tenant-store.ts'
-import { type Check, fail, type Finding, ok, skipped } from './finding.ts'
+import {
+  areFilesEncrypted,
+  type LakeOptions,
+  lakeOptions,
+  lakeVariables,
+  removeCatalog,
+  tenantStore,
+} from '../../workers/lake/tenant-store.ts'
+import { type Check, fail, type Finding, ok, skipped, warn } from './finding.ts'
+import type { House } from './house.ts'
 
 const limits = { memoryBytes: 512 * 2 ** 20, threads: 1, diskBytes: 64 * 2 ** 20 }
 
@@ -16,23 +24,44 @@ const limits = { memoryBytes: 512 * 2 ** 20, threads: 1, diskBytes: 64 * 2 ** 20
 export const lake: Check = {
   name: 'lake',
   concerns: ({ dataDir }) => dataDir !== undefined,
-  async look({ part, variables }, signal) {
+  async look(house, signal) {
     const root = await mkdtemp(join(tmpdir(), 'tributary-doctor-'))
     try {
-      const inFile = await tryLake({ file: join(root, 'lake.duckdb') }, root, signal)
-      const read = z.object(lakeVariables).safeParse(part === 'embedded' ? {} : withoutEmpty(variables))
-      if (!read.success) return [inFile, skipped('Its variables are wrong: see environment.')]
-      const options = lakeOptions(read.data)
-      if (options.catalogUrl === undefined) return inFile
-      return [inFile, await tryDuckLake({ ...options, catalogUrl: options.catalogUrl }, root, signal)]
+      const options = optionsOf(house)
+      const key = options && (await areFilesEncrypted(options)) ? randomBytes(32).toString('base64') : undefined
+      const inFile = await tryLake(
+        { file: join(root, 'lake.duckdb'), key, extensions: options?.extensions },
+        root,
+        signal,
+      )
+      if (!options) return [inFile, skipped('Its variables are wrong: see environment.')]
+      if (options.catalogUrl !== undefined)
+        return [inFile, await tryDuckLake({ ...options, catalogUrl: options.catalogUrl }, root, signal)]
+      if (key !== undefined || options.extensions === undefined) return inFile
+      return [
+        inFile,
+        warn(
+          'LAKE_EXTENSIONS has nothing for this version of DuckDB that encrypts: lakes are plain files.',
+          'Put httpfs into it.',
+        ),
+      ]
     } finally {
       await rm(root, { recursive: true, force: true })
     }
   },
 }
 
+/** The options of the lakes; undefined when their variables are wrong. The embedded mode knows one of them. */
+export function optionsOf({ part, variables }: Pick<House, 'part' | 'variables'>): LakeOptions | undefined {
+  const given = withoutEmpty(variables)
+  const read = z
+    .object(lakeVariables)
+    .safeParse(part === 'embedded' ? { LAKE_EXTENSIONS: given['LAKE_EXTENSIONS'] } : given)
+  return read.success ? lakeOptions(read.data) : undefined
+}
+
 async function tryDuckLake(
-  options: ReturnType<typeof lakeOptions> & { catalogUrl: string },
+  options: LakeOptions & { catalogUrl: string },
   root: string,
   signal: AbortSignal,
 ): Promise<Finding> {
@@ -58,13 +87,16 @@ async function tryLake(store: Store, root: string, signal: AbortSignal): Promise
       using connection = await opened.connect(signal)
       await connection.run('CREATE TABLE lake.main.doctor AS SELECT 1 AS n')
       const [row] = await connection.rows('SELECT n, version() AS version FROM lake.main.doctor')
-      return ok(`${kind} ${String(row?.['version'])} opens, writes and reads one.`)
+      const isEncrypted = store.key !== undefined || store.ducklake?.encrypted === true
+      return ok(`${kind} ${String(row?.['version'])} opens, writes and reads one${isEncrypted ? ', encrypted' : ''}.`)
     } finally {
       await opened.drop()
     }
   } catch (error) {
     if (store.ducklake)
       return fail(`No DuckLake can be opened: ${describeError(error)}`, error instanceof AppError ? error.hint : todo)
+    if (store.key !== undefined)
+      return fail(`No lake can be encrypted: ${describeError(error)}`, error instanceof AppError ? error.hint : todo)
     return fail(`The engine does not start: ${describeError(error)}`, todo)
   }
 }

@@ -68,6 +68,7 @@ test('a rotation seals every credential anew and leaves no old key', async () =>
   expect(await rotate(t.id)).toEqual({ version: 2, resealed: 3, done: true, errors: [] })
   expect(await sealingKeys(t.id)).toEqual(new Set([2]))
   expect(await keyStates(t.id)).toEqual([
+    ['lake', true],
     ['destroyed', false],
     ['current', true],
   ])
@@ -135,7 +136,8 @@ test('killed between any two transactions, a repeat goes on and makes no further
     const states = await keyStates(t.id)
     const isBegun = states.some(([state]) => state === 'retired')
     const again = await rotate(t.id)
-    expect(again).toMatchObject({ done: true, errors: [], version: isBegun ? states.length : states.length + 1 })
+    const versions = states.filter(([state]) => state !== 'lake').length
+    expect(again).toMatchObject({ done: true, errors: [], version: isBegun ? versions : versions + 1 })
     expect(await sealingKeys(t.id)).toEqual(new Set([again.version]))
     expect((await openAsWorker(t.id, 'c1'))?.secret).toMatchObject({ password: 'p1' })
   }

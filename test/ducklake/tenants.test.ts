@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { openLake } from '../../workers/lake/open.ts'
 import { removeCatalog, tenantStore } from '../../workers/lake/tenant-store.ts'
 
@@ -14,7 +14,7 @@ const signal = new AbortController().signal
 let root: string
 beforeAll(async () => void (root = await mkdtemp(join(tmpdir(), 'ducklake-'))))
 afterAll(async () => {
-  for (const id of ['one', 'two']) await removeCatalog(catalogUrl, id)
+  for (const id of ['one', 'two', 'four', 'five']) await removeCatalog(catalogUrl, id)
   await rm(root, { recursive: true, force: true })
 })
 
@@ -90,4 +90,42 @@ test('the password of the catalog stands in no error', async () => {
   const texts = [error, error instanceof Error ? error.cause : undefined].map(String).join()
   expect(texts).toMatch(/refused/)
   expect(texts).not.toContain(new URL(catalog).password)
+})
+
+const rowsIn = async (id: string): Promise<string[]> => {
+  const names = await readdir(join(root, id, 'lake'), { recursive: true })
+  const files = names.filter((name) => name.endsWith('.parquet')).map((name) => readFile(join(root, id, 'lake', name)))
+  return (await Promise.all(files)).map((bytes) => `${bytes.toString('latin1', 0, 4)} ${bytes.includes('needle-in')}`)
+}
+const write = async (place: Awaited<ReturnType<typeof placeOf>>): Promise<void> => {
+  const lake = await openLake(place)
+  try {
+    using connection = await lake.connect(signal)
+    await connection.run(`CREATE TABLE IF NOT EXISTS lake.main.t (text VARCHAR)`)
+    await connection.run(`INSERT INTO lake.main.t SELECT 'needle-in-the-hay' || range FROM range(100)`)
+    await connection.run(`CALL ducklake_flush_inlined_data('lake')`)
+  } finally {
+    await lake.close()
+  }
+}
+
+test('a new DuckLake shows no row in its files, and is open to a process that does not ask for that', async () => {
+  const place = await placeOf('four')
+  if (!place.ducklake) throw new Error('no DuckLake')
+  expect(place.ducklake).toMatchObject({ encrypted: true })
+  await write(place)
+  await write({ ...place, ducklake: { ...place.ducklake, encrypted: false } })
+  expect(new Set(await rowsIn('four'))).toEqual(new Set(['PARE false']))
+})
+
+test('a DuckLake that was made without encryption stays as it is', async () => {
+  const place = await placeOf('five')
+  if (!place.ducklake) throw new Error('no DuckLake')
+  await write({ ...place, ducklake: { ...place.ducklake, encrypted: false } })
+  vi.resetModules()
+  const later = await import('../../workers/lake/tenant-store.ts')
+  const store = await later.tenantStore(options, 'five', join(root, 'five'))
+  expect(store.ducklake).toMatchObject({ encrypted: false })
+  await write({ ...place, ...store })
+  expect(new Set(await rowsIn('five'))).toEqual(new Set(['PAR1 true']))
 })

@@ -44,8 +44,8 @@ test('a new platform key takes over every tenant, and the old one opens nothing 
     if (!first) throw new Error('no tenant')
     await as(first.owner.tenantId, (tx) => secretBox(half).rewrapTenantKeys(tx, first.owner.tenantId))
 
-    expect(await replaceFileKey(database.db, folder)).toEqual({ current: 'k2', wrapped: 2 })
-    expect(await replaceFileKey(database.db, folder)).toMatchObject({ wrapped: 3 })
+    expect(await replaceFileKey(database.db, folder)).toEqual({ current: 'k2', wrapped: 4 })
+    expect(await replaceFileKey(database.db, folder)).toMatchObject({ wrapped: 6 })
     const now: PlatformKeys = JSON.parse(await readFile(file, 'utf8'))
     expect(Object.keys(now.keys)).toEqual([now.current])
     for (const { owner, sealed } of owners) {

@@ -95,7 +95,7 @@ describe.skipIf(left !== '')(`the doctor on a server${left}`, () => {
     for (const part of ['control-plane', 'worker', 'self-host'] as const) {
       const findings = await found({ DATABASE_URL: part === 'control-plane' ? database.web : database.run }, part)
       expect(findings.filter(({ state }) => state === 'fail' || state === 'skipped')).toEqual([])
-      expect(of(findings, 'platform keys')).toMatchObject([{ says: '1 can be read, and open all 3 stored data keys.' }])
+      expect(of(findings, 'platform keys')).toMatchObject([{ says: '1 can be read, and open all 6 stored data keys.' }])
       expect(of(findings, 'roles')).toMatchObject([{ state: 'ok' }])
       expect(of(findings, 'row security')).toMatchObject([{ state: 'ok' }])
       expect(of(findings, 'work')).toEqual([fault(/No worker takes work/, /npm run worker/, 'warn')])
@@ -150,7 +150,7 @@ describe.skipIf(left !== '')(`the doctor on a server${left}`, () => {
     const other = { current: 'k1', keys: { k1: randomBytes(32).toString('base64') } }
     expect(
       of(await found({ DATABASE_URL: database.run, PLATFORM_KEYS: JSON.stringify(other) }), 'platform keys'),
-    ).toEqual([fault(/^3 of 3 stored data keys open with none/, /Add the platform key/)])
+    ).toEqual([fault(/^6 of 6 stored data keys open with none/, /Add the platform key/)])
     const findings = await found({ DATABASE_URL: database.run, PLATFORM_KEYS: '{}' })
     expect(of(findings, 'platform keys')).toEqual([fault(/cannot be read/, /Set PLATFORM_KEYS/)])
     expect(of(findings, 'environment')).toEqual([fault(/PLATFORM_KEYS: expected/, /\.env\.example/)])

@@ -4,7 +4,7 @@ import type { Store } from '../../workers/lake/attach.ts'
 
 /**
  * Where the lake of a test stands: in a DuckDB file below `folder`, or in a DuckLake when the environment names its catalog
- * (`TEST_LAKE_CATALOG`, a PostgreSQL URL). The same folder is the same lake, in every process.
+ * (`TEST_LAKE_CATALOG`, a PostgreSQL URL), encrypted as the product makes it. The same folder is the same lake, in every process.
  */
 export function lakeStore(folder: string): Store {
   const file = join(folder, 'lake.duckdb')
@@ -12,5 +12,5 @@ export function lakeStore(folder: string): Store {
   if (!catalog) return { file }
   const schema = `lake_${createHash('sha256').update(folder).digest('hex').slice(0, 16)}`
   const extensions = process.env['TEST_LAKE_EXTENSIONS']
-  return { file, extensions, ducklake: { catalog, schema, data: join(folder, 'lake') } }
+  return { file, extensions, ducklake: { catalog, schema, data: join(folder, 'lake'), encrypted: true } }
 }

@@ -7,6 +7,7 @@ import { bindSql } from '../../shared/config/sql.ts'
 import { AppError } from '../../shared/errors.ts'
 import type { Processor, Progress, StepContext, StepResult } from '../../workers/define.ts'
 import { tenantFiles } from '../../workers/files.ts'
+import type { Store } from '../../workers/lake/attach.ts'
 import type { Row } from '../../workers/lake/connection.ts'
 import { type Lake, openLake } from '../../workers/lake/open.ts'
 import { lakeStore } from './lake-store.ts'
@@ -40,14 +41,14 @@ export type Tenant = AsyncDisposable & {
   reopen(): Promise<void>
 }
 
-/** Opens a tenant over a fresh folder, which goes away with `await using`, or over one that stays. */
+/** Opens a tenant over a fresh folder, which goes away with `await using`, or over one that stays. `store` is where its lake stands. */
 export async function tenant(
-  given: { id?: string; memoryBytes?: number; threads?: number; folder?: string } = {},
+  given: { id?: string; memoryBytes?: number; threads?: number; folder?: string; store?: Store } = {},
 ): Promise<Tenant> {
   const folder = given.folder ?? (await mkdtemp(join(tmpdir(), 'tenant-')))
   const limits = { memoryBytes: given.memoryBytes ?? 1 << 30, threads: given.threads ?? 2, diskBytes: 4 * 2 ** 30 }
   const files = tenantFiles(join(folder, 'files'))
-  const place = { ...lakeStore(folder), filesRoot: files.root, workRoot: join(folder, 'work'), limits }
+  const place = { ...(given.store ?? lakeStore(folder)), filesRoot: files.root, workRoot: join(folder, 'work'), limits }
   let lake = await openLake(place)
   let steps = 0
   const reports: Progress[] = []

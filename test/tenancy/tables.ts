@@ -21,6 +21,7 @@ const narrower: Record<string, string> = {
   'api delete outbox': 'only mail to people that was not sent is taken back',
   'api insert outbox': 'only mail to people is asked for',
   'worker insert pipeline': 'a worker keeps templates, and none that a tenant wrote',
+  'worker insert tenant_key': 'a worker makes the key of a lake only',
   'worker insert pipeline_version': 'a worker keeps versions of templates only',
   'worker update pipeline': 'a worker moves templates to their newest version only',
 }

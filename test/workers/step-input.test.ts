@@ -1,6 +1,13 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { queueTypes } from '../../schema/states.ts'
+import { withTenant } from '../../shared/db/db.ts'
 import { claimSteps } from '../../shared/runs/ledger.ts'
+import { cryptoExtension, extensionFile } from '../../workers/lake/extensions.ts'
+import type { LakeOptions } from '../../workers/lake/tenant-store.ts'
+import { bindingOf } from '../../workers/run-step.ts'
 import { type StepInput, stepInput } from '../../workers/step-input.ts'
 import { type ControlPlane, controlPlane } from '../support/control-plane.ts'
 
@@ -32,6 +39,7 @@ const store = async (token: string, name: string, provider: 'sftp' | 'postgres')
 async function inputOf(
   tenant: { id: string; token: string },
   step: string,
+  lake?: LakeOptions,
 ): Promise<Extract<StepInput, { job: unknown }> | undefined> {
   const yaml = `pipeline_id: p\nsteps:\n  - step_id: s\n${step.replaceAll(/^/gm, '    ')}`
   await plane.query(
@@ -48,7 +56,7 @@ async function inputOf(
   })
   const [claim] = claims
   if (!claim) throw new Error('there was no step to claim')
-  const input = await stepInput(plane.ports, claim)
+  const input = await stepInput(plane.ports, claim, lake)
   if (input && 'items' in input) throw new Error('the step fans out')
   return input
 }
@@ -89,4 +97,29 @@ test('a step whose processor takes no credential is given none', async () => {
   await store(tenant.token, 'partner', 'sftp')
   const step = 'ps_type: sql.transform\nquery: SELECT 1 AS n\ndestination: { table: t }'
   expect((await inputOf(tenant, step))?.job.secret).toBeNull()
+})
+
+test('a process is told the key of its tenant’s lake where the engine can encrypt, and of no other lake', async () => {
+  const extensions = await mkdtemp(join(tmpdir(), 'extensions-'))
+  try {
+    const file = extensionFile(extensions, cryptoExtension)
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, '')
+    const storeOf = async (tenant: { id: string; token: string }, lake: LakeOptions) => {
+      const input = await inputOf(tenant, upload, lake)
+      if (!input) throw new Error('the step is not wanted')
+      return (await bindingOf(input, { dataDir: '/data', lake, allowPrivateNetwork: false })).store
+    }
+    const keyOf = ({ id }: { id: string }) =>
+      withTenant(plane.ports.db, { tenantId: id, side: 'worker' }, (tx) => plane.ports.secrets.lakeKey(tx, id))
+    // A queue of a tenant gives two steps at once.
+    for (const without of [{}, { extensions: dirname(extensions) }]) {
+      const tenant = await plane.tenant()
+      const place = { file: `/data/tenants/${tenant.id}/lake.duckdb` }
+      expect(await storeOf(tenant, { extensions })).toEqual({ ...place, extensions, key: await keyOf(tenant) })
+      expect(await storeOf(tenant, without)).toEqual(place)
+    }
+  } finally {
+    await rm(extensions, { recursive: true, force: true })
+  }
 })

@@ -1,8 +1,10 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { DuckDBConnection } from '@duckdb/node-api'
 import { AppError } from '../../shared/errors.ts'
 import type { Connection } from './connection.ts'
-import { type Extensions, extensionsOf } from './extensions.ts'
+import { attachEncrypted, encryptFile, removeLeftovers } from './encrypt-file.ts'
+import { cryptoExtension, type Extensions, extensionsOf, haveExtensions } from './extensions.ts'
 import { literal } from './names.ts'
 
 /** Which lake a connection works on. Both take the same SQL; where they differ, `differ.ts` knows. */
@@ -16,6 +18,8 @@ export type DuckLake = {
   /** An absolute folder, or `s3://bucket/prefix`. One tenant's alone. */
   data: string
   s3?: S3Login | undefined
+  /** Whether its Parquet files are encrypted when it is made now; their keys stand in the catalog. One that is there stays as it is. */
+  encrypted?: boolean | undefined
 }
 
 /** What opens an S3 bucket. `endpoint` is host and port of a server that is not Amazon's. */
@@ -24,7 +28,7 @@ export type S3Login = { keyId: string; secret: string; region: string; endpoint?
 /** Where a tenant's tables stand: in one DuckDB file, unless `ducklake` says otherwise. */
 export type Store = {
   file: string
-  /** Opens an encrypted file, and makes a new one encrypted. Needs DuckDB's crypto extension. */
+  /** Opens an encrypted file, makes a new one encrypted, and encrypts one that is not. Needs DuckDB's crypto extension. */
   key?: string | undefined
   ducklake?: DuckLake | undefined
   /** Where DuckDB's own extensions are found: a folder laid out as its own, or `install` to fetch them from duckdb.org. */
@@ -34,6 +38,10 @@ export type Store = {
 /** How a store is attached and given up. */
 export type Attachment = {
   kind: LakeKind
+  /** Statements that load what it needs. */
+  load: string[]
+  /** What goes before it is attached, when that is loaded. */
+  prepare?(connection: DuckDBConnection): Promise<void>
   /** Statements that make it `lake`, before the engine's door is closed. */
   open: string[]
   /** Folders, with a slash at their end, that the engine itself reads and writes. */
@@ -48,6 +56,9 @@ export type Attachment = {
   remove(): Promise<void>
 }
 
+// The engine does not do it by itself for a database that is encrypted.
+const encryptSpill = 'SET temp_file_encryption = true'
+
 // The catalog's own database beside `lake`, as the extension names it.
 const catalogOfLake = '__ducklake_metadata_lake'
 
@@ -58,15 +69,21 @@ export async function attachmentOf(store: Store): Promise<Attachment> {
 
 async function duckFile({ file, key, extensions }: Store): Promise<Attachment> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-  const crypto = key === undefined ? [] : await extensionsOf(extensions, ['httpfs'])
   return {
     kind: 'duckdb',
-    open: [...crypto, `ATTACH ${literal(file)} AS lake${key === undefined ? '' : ` (ENCRYPTION_KEY ${literal(key)})`}`],
+    ...(key === undefined
+      ? { load: [], open: [`ATTACH ${literal(file)} AS lake`] }
+      : {
+          load: [...(await extensionsOf(extensions, [cryptoExtension])), encryptSpill],
+          prepare: (connection) => encryptFile(connection, file, key),
+          open: [attachEncrypted(file, 'lake', key)],
+        }),
     folders: [],
     leave: async (connection) => void (await connection.run('CHECKPOINT lake')),
     empty: async () => {},
     remove: async () => {
       for (const path of [file, `${file}.wal`]) await rm(path, { force: true })
+      await removeLeftovers(file)
     },
   }
 }
@@ -76,12 +93,17 @@ async function duckLake({ extensions }: Store, lake: DuckLake): Promise<Attachme
   if (isRemote && !lake.s3) throw new AppError('CONFIG_INVALID', 'The lake is in S3, and there is no login for it.')
   const data = lake.data.endsWith('/') ? lake.data : `${lake.data}/`
   if (!isRemote) await mkdir(data, { recursive: true, mode: 0o700 })
-  const needed = ['postgres_scanner', 'ducklake', ...(isRemote ? ['httpfs'] : [])]
-  const options = [`DATA_PATH ${literal(data)}`, `METADATA_SCHEMA ${literal(lake.schema)}`]
+  const hasCrypto = await haveExtensions(extensions, [cryptoExtension])
+  const needed = ['postgres_scanner', 'ducklake', ...(isRemote || lake.encrypted || hasCrypto ? [cryptoExtension] : [])]
+  const options = [
+    `DATA_PATH ${literal(data)}`,
+    `METADATA_SCHEMA ${literal(lake.schema)}`,
+    ...(lake.encrypted ? ['ENCRYPTED'] : []),
+  ]
   return {
     kind: 'ducklake',
+    load: [...(await extensionsOf(extensions, needed)), ...(hasCrypto ? [encryptSpill] : [])],
     open: [
-      ...(await extensionsOf(extensions, needed)),
       ...(isRemote && lake.s3 ? [secretOf(lake.s3, data)] : []),
       `ATTACH ${literal(`ducklake:postgres:${lake.catalog}`)} AS lake (${options.join(', ')})`,
     ],

@@ -15,6 +15,9 @@ const platforms: Readonly<Record<string, string>> = {
   'win32-x64': 'windows_amd64',
 }
 
+/** The extension with the cipher that the engine writes encrypted files with; it speaks to S3 as well. */
+export const cryptoExtension = 'httpfs'
+
 /** Where an extension of this engine's version stands in a folder of extensions. */
 export const extensionFile = (folder: string, name: string): string =>
   join(folder, version(), platforms[`${process.platform}-${process.arch}`] ?? 'unknown', `${name}.duckdb_extension`)

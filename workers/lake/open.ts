@@ -51,7 +51,8 @@ export const engineShare = 0.6
  * Opens a tenant's lake and makes it when it is not there. DuckDB gets 60 % of the process's memory, spills up to
  * `diskBytes`, reaches no network and no file outside `filesRoot` and `workRoot`, and no later statement can change that.
  * Rows of a table and of a file keep their order, which costs a load nothing that could be measured: the number of a row is
- * its place. Throws CONFLICT (retry later) when another process has the file, DISK_FULL, or INTERNAL.
+ * its place. With a key, a file that is not encrypted is first. Throws CONFLICT (retry later) when another process has
+ * the file, DISK_FULL, or INTERNAL.
  */
 export async function openLake(place: LakePlace): Promise<Lake> {
   const spill = `${place.workRoot}/spill`
@@ -74,10 +75,15 @@ export async function openLake(place: LakePlace): Promise<Lake> {
   try {
     const first = await instance.connect()
     // ATTACH and the folders come before the door closes; the lock comes last.
-    const settings = [
+    for (const setting of [
       `SET temp_directory = ${literal(spill)}`,
       `SET max_temp_directory_size = '${Math.max(1, Math.floor(place.limits.diskBytes / 2 ** 20))}MiB'`,
       `SET TimeZone = 'UTC'`,
+      ...attachment.load,
+    ])
+      await first.run(setting)
+    await attachment.prepare?.(first)
+    const settings = [
       ...attachment.open,
       `SET allowed_directories = [${[`${files}/`, `${work}/`, ...attachment.folders].map(literal).join(', ')}]`,
       `SET enable_external_access = false`,
@@ -134,7 +140,12 @@ export async function openLake(place: LakePlace): Promise<Lake> {
 function openError(error: unknown, { ducklake, key }: Store): AppError {
   if (error instanceof AppError) return error
   const { text, cause } = withoutSecrets(error, [ducklake?.catalog, ducklake?.s3?.secret, key])
-  if (/encrypt/i.test(text))
+  if (/Could not set lock|already (open|attached)/i.test(text))
+    return new AppError('CONFLICT', "The tenant's tables are in use by another process.", {
+      retry: 'later',
+      cause,
+    })
+  if (/encrypted database|encryption key|is not encrypted/i.test(text))
     return new AppError(
       'CONFLICT',
       "The tenant's tables are encrypted, and are opened without their key or its engine.",
@@ -144,11 +155,6 @@ function openError(error: unknown, { ducklake, key }: Store): AppError {
         cause,
       },
     )
-  if (/Could not set lock|already (open|attached)/i.test(text))
-    return new AppError('CONFLICT', "The tenant's tables are in use by another process.", {
-      retry: 'later',
-      cause,
-    })
   return lakeError(cause)
 }
 

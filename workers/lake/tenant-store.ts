@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { z } from 'zod'
 import type { S3Login, Store } from './attach.ts'
+import { cryptoExtension, haveExtensions } from './extensions.ts'
 
 /** Variables that choose the tenants' lakes; without any of them each is a DuckDB file. */
 export const lakeVariables = {
@@ -65,24 +66,31 @@ export function lakeFaults(env: z.output<typeof lakeEnv>, issues: z.core.$Refine
     fault('LAKE_STORE_LOGIN', 'required with LAKE_DATA in S3')
 }
 
-const made = new Map<string, Promise<string>>()
+/** Whether tenants' lakes are files that are encrypted, each with the key of its tenant. */
+export const areFilesEncrypted = async ({ catalogUrl, extensions }: LakeOptions): Promise<boolean> =>
+  catalogUrl === undefined && (await haveExtensions(extensions, [cryptoExtension]))
+
+const made = new Map<string, Promise<{ catalog: string; isNew: boolean }>>()
 
 /**
- * Where one tenant's lake stands; `root` is the tenant's own folder. For a DuckLake the tenant gets a role and a schema of its
+ * Where one tenant's lake stands; `root` is the tenant's own folder, `key` encrypts its file. A DuckLake that is made here
+ * is encrypted where the extension for it is. For a DuckLake the tenant gets a role and a schema of its
  * own in the catalog's database, once per process: its process is given that login alone, with which it reaches no other
  * tenant's catalog.
  */
-export async function tenantStore(options: LakeOptions, tenantId: string, root: string): Promise<Store> {
+export async function tenantStore(options: LakeOptions, tenantId: string, root: string, key?: string): Promise<Store> {
   const file = join(root, 'lake.duckdb')
   const { catalogUrl, extensions } = options
-  if (catalogUrl === undefined) return { file }
-  let catalog = made.get(tenantId)
-  if (catalog === undefined) {
-    made.set(tenantId, (catalog = makeCatalog(catalogUrl, tenantId)))
-    catalog.catch(() => made.delete(tenantId))
+  if (catalogUrl === undefined) return key === undefined ? { file } : { file, key, extensions }
+  let making = made.get(tenantId)
+  if (making === undefined) {
+    made.set(tenantId, (making = makeCatalog(catalogUrl, tenantId)))
+    making.catch(() => made.delete(tenantId))
   }
+  const { catalog, isNew } = await making
+  const encrypted = isNew && (await haveExtensions(extensions, [cryptoExtension]))
   const data = options.data === undefined ? join(root, 'lake') : `${options.data.replace(/\/+$/, '')}/${tenantId}`
-  return { file, extensions, ducklake: { catalog: await catalog, schema: schemaOf(tenantId), data, s3: options.s3 } }
+  return { file, extensions, ducklake: { catalog, schema: schemaOf(tenantId), data, s3: options.s3, encrypted } }
 }
 
 /** Removes a tenant's role and schema from the catalog's database; nothing when they are not there. */
@@ -98,12 +106,14 @@ export async function removeCatalog(catalogUrl: string, tenantId: string): Promi
 const schemaOf = (tenantId: string): string => `lake_${tenantId}`
 const timeoutMs = 10_000
 
-// Answers the tenant's own URL. Every worker comes to the same password, which whoever knows the makers' login may know.
-async function makeCatalog(catalogUrl: string, tenantId: string): Promise<string> {
+// Answers the tenant's own URL, and whether no lake is there yet. Every worker comes to the same password, which whoever
+// knows the makers' login may know.
+async function makeCatalog(catalogUrl: string, tenantId: string): Promise<{ catalog: string; isNew: boolean }> {
   const url = new URL(catalogUrl)
   const name = schemaOf(tenantId)
   const role = pg.escapeIdentifier(name)
   const password = createHmac('sha256', decodeURIComponent(url.password)).update(name).digest('hex')
+  let isNew = true
   await asMaker(catalogUrl, async (client) => {
     // Two workers may meet the tenant at the same moment.
     await client.query('begin')
@@ -113,11 +123,13 @@ async function makeCatalog(catalogUrl: string, tenantId: string): Promise<string
     await client.query(`alter role ${role} login password ${pg.escapeLiteral(password)}`)
     await client.query(`grant ${role} to current_user`)
     await client.query(`create schema if not exists ${role} authorization ${role}`)
+    const tables = await client.query('select from pg_tables where schemaname = $1 limit 1', [name])
+    isNew = tables.rowCount === 0
     await client.query('commit')
   })
   url.username = encodeURIComponent(name)
   url.password = password
-  return url.href
+  return { catalog: url.href, isNew }
 }
 
 async function asMaker(catalogUrl: string, work: (client: pg.Client) => Promise<void>): Promise<void> {

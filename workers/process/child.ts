@@ -67,7 +67,8 @@ async function openWhenFree(place: LakePlace): Promise<Lake> {
     try {
       return await openLake(place)
     } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'CONFLICT' || waitedMs >= lakeWaitMs) throw error
+      const isHeld = error instanceof AppError && error.code === 'CONFLICT' && error.retry !== 'never'
+      if (!isHeld || waitedMs >= lakeWaitMs) throw error
       await sleep(lookAgainMs)
     }
   }

@@ -40,7 +40,7 @@ export async function answerRead(
       .from(tenant)
       .innerJoin(tenantLimit, eq(tenantLimit.tenantId, tenant.id))
       .where(eq(tenant.id, tenantId))
-    return row && boundTo(row)
+    return row && boundTo(ports, tx, row, options.lake)
   })
   const isThere = bound !== undefined && (options.lake.catalogUrl !== undefined || (await isFile(options, tenantId)))
   if (!isThere) {

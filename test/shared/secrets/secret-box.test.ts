@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { eq } from 'drizzle-orm'
+import { and, eq } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tenantKey } from '../../../schema/tables/index.ts'
 import { type Tx, withTenant } from '../../../shared/db/db.ts'
+import { liveSecrets } from '../../../shared/redact.ts'
 import { openStored, type PlatformKeys, type SecretOwner, secretBox } from '../../../shared/secrets/secret-box.ts'
 import { makeTenant, memoryDatabase } from '../../support/database.ts'
 
@@ -92,11 +93,68 @@ test('after a rotation the new key seals, the old one opens, and what was destro
   expect(await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'retired'))).toBe(1)
   await expect(open(mine, before)).rejects.toMatchObject(unreadable)
   expect(await open(mine, after)).toEqual(secret)
-  expect(await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'all'))).toBe(1)
+  expect(await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'all'))).toBe(2)
   await expect(open(mine, after)).rejects.toMatchObject(unreadable)
   await expect(seal(mine)).rejects.toMatchObject(unreadable)
   const rows = await as(tenantId, (tx) => tx.select().from(tenantKey).where(eq(tenantKey.tenantId, tenantId)))
-  expect(rows.map(({ wrappedKey }) => wrappedKey)).toEqual(['', ''])
+  expect(rows.map(({ wrappedKey }) => wrappedKey)).toEqual(['', '', ''])
+})
+
+const lakeKey = (tenantId: string, box = secretBox(platform), side: 'api' | 'worker' = 'worker') =>
+  withTenant(database.db, { tenantId, side }, (tx) => box.lakeKey(tx, tenantId))
+
+test('the key of a lake is made once, is no other tenant’s, and no rotation changes it', async () => {
+  const { tenantId } = await fresh()
+  const key = await lakeKey(tenantId)
+  expect(Buffer.from(key, 'base64')).toHaveLength(32)
+  expect(await lakeKey(stranger.tenantId)).not.toBe(key)
+  expect(liveSecrets.text(`opened with ${key}`)).not.toContain(key)
+  const box = secretBox(platform)
+  await as(tenantId, (tx) => box.createTenantKey(tx, tenantId))
+  for (const version of [2, 3]) {
+    expect(await as(tenantId, (tx) => box.rotateTenantKey(tx, tenantId))).toBe(version)
+    await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'retired'))
+    expect(await lakeKey(tenantId)).toBe(key)
+  }
+  const k2 = randomBytes(32).toString('base64')
+  const both = secretBox({ current: 'k2', keys: { ...platform.keys, k2 } })
+  expect(await as(tenantId, (tx) => both.tryTenantKeys(tx, tenantId))).toEqual({ readable: 2, unreadable: 0 })
+  expect(await as(tenantId, (tx) => both.rewrapTenantKeys(tx, tenantId))).toBe(2)
+  expect(await lakeKey(tenantId, secretBox({ current: 'k2', keys: { k2 } }))).toBe(key)
+  await expect(lakeKey(tenantId)).rejects.toMatchObject(unreadable)
+})
+
+test('the key of a lake is gone for ever when all keys are destroyed', async () => {
+  const { tenantId } = await fresh()
+  await lakeKey(tenantId)
+  const box = secretBox(platform)
+  await as(tenantId, (tx) => box.destroyTenantKeys(tx, tenantId, 'all'))
+  await as(tenantId, (tx) => box.createTenantKey(tx, tenantId))
+  for (const side of ['api', 'worker'] as const)
+    await expect(lakeKey(tenantId, box, side)).rejects.toMatchObject(unreadable)
+})
+
+test('a tenant without a key for its lake gets one from the worker that asks first, and workers make no other key', async () => {
+  const { tenantId } = await makeTenant(database.db)
+  const keys = await Promise.all([1, 2, 3].map(() => lakeKey(tenantId)))
+  expect(new Set(keys).size).toBe(1)
+  const row = { tenantId, platformKeyId: 'k1', wrappedKey: 'x' }
+  for (const other of [
+    { ...row, version: 1, state: 'current' as const },
+    { ...row, version: 1, state: 'lake' as const },
+    { ...row, version: 0, state: 'destroyed' as const },
+    { ...row, version: 0, state: 'lake' as const, tenantId: stranger.tenantId },
+  ])
+    await expect(
+      withTenant(database.db, { tenantId, side: 'worker' }, (tx) => tx.insert(tenantKey).values(other)),
+    ).rejects.toMatchObject({ cause: { code: '42501' } })
+  for (const change of [{ wrappedKey: 'x' }, { state: 'destroyed' as const }])
+    await expect(
+      withTenant(database.db, { tenantId, side: 'worker' }, (tx) =>
+        tx.update(tenantKey).set(change).where(eq(tenantKey.tenantId, tenantId)),
+      ),
+    ).rejects.toMatchObject({ cause: { code: '42501' } })
+  expect(await lakeKey(tenantId)).toBe(keys[0])
 })
 
 test('after rewrapping, the old platform key opens nothing and the new one everything', async () => {
@@ -107,7 +165,7 @@ test('after rewrapping, the old platform key opens nothing and the new one every
   const young = await seal(mine)
   const k2 = randomBytes(32).toString('base64')
   const both = secretBox({ current: 'k2', keys: { ...platform.keys, k2 } })
-  expect(await as(tenantId, (tx) => both.rewrapTenantKeys(tx, tenantId))).toBe(2)
+  expect(await as(tenantId, (tx) => both.rewrapTenantKeys(tx, tenantId))).toBe(3)
   expect(await as(tenantId, (tx) => both.rewrapTenantKeys(tx, tenantId))).toBe(0)
   const onlyNew = secretBox({ current: 'k2', keys: { k2 } })
   for (const sealed of [old, young]) {
@@ -145,12 +203,12 @@ test('a value that is sealed anew between reading it and opening it is read agai
 
 test('a tenant key that was moved to another tenant does not unwrap', async () => {
   const sealed = await seal(stranger)
-  const [theirs] = await as(stranger.tenantId, (tx) => tx.select().from(tenantKey))
+  const [theirs] = await as(stranger.tenantId, (tx) => tx.select().from(tenantKey).where(eq(tenantKey.version, 1)))
   await as(owner.tenantId, (tx) =>
     tx
       .update(tenantKey)
       .set({ wrappedKey: theirs?.wrappedKey ?? '' })
-      .where(eq(tenantKey.tenantId, owner.tenantId)),
+      .where(and(eq(tenantKey.tenantId, owner.tenantId), eq(tenantKey.version, 1))),
   )
   await expect(open(owner, sealed)).rejects.toMatchObject(unreadable)
 })
