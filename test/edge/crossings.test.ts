@@ -34,7 +34,7 @@ function post(url: string, token: string, query = ''): Promise<Response> {
 }
 
 // One isolate or process serves both tenants, with many requests of each on their way at any moment.
-for (const kind of houseKinds.filter(({ name }) => name.endsWith(' driver of Neon')))
+for (const kind of [houseKinds.deno, houseKinds.workerd])
   describe(`a house of ${kind.name}`, { timeout: 300_000 }, () => {
     let house: RunningHouse | undefined
     let skipped = ''

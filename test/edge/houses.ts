@@ -35,17 +35,17 @@ export type StartedService = AsyncDisposable & {
 }
 
 /** Every kind of house in which the stories are told. */
-export const houseKinds: readonly HouseKind[] = [
-  { name: 'Node and embedded PostgreSQL', open: embedded },
-  edgeHouse({ name: 'Deno and PostgreSQL through the driver of Neon', runtime: onDeno }),
-  edgeHouse({ name: 'workerd and PostgreSQL through the driver of Neon', runtime: onWorkerd }),
-  edgeHouse({
+export const houseKinds = {
+  node: { name: 'Node and embedded PostgreSQL', open: embedded },
+  deno: edgeHouse({ name: 'Deno and PostgreSQL through the driver of Neon', runtime: onDeno }),
+  workerd: edgeHouse({ name: 'workerd and PostgreSQL through the driver of Neon', runtime: onWorkerd }),
+  services: edgeHouse({
     name: 'workerd with Redis and a QStash that loses and doubles, and two workers',
     runtime: onWorkerd,
     workers: 2,
     services: [redisService, stormyQStash],
   }),
-]
+} satisfies Record<string, HouseKind>
 
 async function embedded(): Promise<RunningHouse> {
   const { house, ...rest } = await world()

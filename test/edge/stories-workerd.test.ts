@@ -1,0 +1,4 @@
+import { houseKinds } from './houses.ts'
+import { stories } from './stories.ts'
+
+stories(houseKinds.workerd)
