@@ -11,6 +11,7 @@ import { keyUse } from './auth/api-key.ts'
 import { authenticate } from './auth/authenticate.ts'
 import { type IdentityOptions, identityFor } from './auth/identity.ts'
 import type { KeyCache } from './auth/key-cache.ts'
+import { knownKeys } from './auth/pledge.ts'
 import { carriesBearer, isPublicDocument, publicBodyBytes } from './auth/public-document.ts'
 import { type Context, userIdOf, type Waits } from './context.ts'
 import { documentCache, documentRules } from './graphql/document-rules.ts'
@@ -58,9 +59,10 @@ export type AppOptions = {
 /** The control plane as one fetch handler: `/graphql`, `/api/v1/…`, `/v1/audit.ndjson`, `/v1/hooks/<id>`, `/tick`, `/wake-failed` and `/healthz`, the same on Workers, Deno and Node. */
 export type App = { fetch(request: Request, host?: Host): Promise<Response> }
 
-/** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were noted as used, providers' keys. */
+/** Puts up the API. Between requests it keeps bounded memories: documents, limits, which keys were good and which were noted as used, providers' keys. */
 export function createApp(options: AppOptions): App {
   const noteUse = keyUse()
+  const known = knownKeys()
   const identity = identityFor(options.identity)
   const waits: Waits = { provisionMs: 30_000, streamMs: 300_000, executionMs: 5_000, ...options.waits }
   const admit = admission(options.rateLimit ?? inProcessRateLimit(systemClock))
@@ -118,7 +120,8 @@ export function createApp(options: AppOptions): App {
     const answered = await answer(request, requestId, host, isPage ? undefined : read, async (context, end) => {
       // Its body has been read.
       const { method, headers, signal } = request
-      const response = await yoga.fetch(isPage ? request : new Request(url, { method, headers, signal }), context)
+      const asked = isPage ? request : new Request(url, { method, headers, signal })
+      const response = await whenSettled(context, yoga.fetch(asked, context))
       if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
       end()
       return response
@@ -140,7 +143,7 @@ export function createApp(options: AppOptions): App {
         refuseForeign(context)
         const headers = { accept: 'application/json', 'content-type': 'application/json' }
         const asked = new Request(new URL('/graphql', url), { method: 'POST', headers, signal: request.signal })
-        const response = await answerOf(route, await yoga.fetch(asked, context), requestId)
+        const response = await answerOf(route, await whenSettled(context, yoga.fetch(asked, context)), requestId)
         end()
         return response
       })
@@ -151,7 +154,7 @@ export function createApp(options: AppOptions): App {
   }
 
   async function open(request: Request, requestId: string, host: Host): Promise<OpenRequest> {
-    const standing = { waits, identity, keyCache: options.keyCache }
+    const standing = { waits, identity, keyCache: options.keyCache, knownKeys: known }
     return openRequest(request, requestId, host, await options.ports(request), standing)
   }
 
@@ -165,11 +168,13 @@ export function createApp(options: AppOptions): App {
   ): Promise<Response> {
     const { context, end } = await open(request, requestId, host)
     const answered = Promise.withResolvers<void>()
+    let reading: Promise<Params> | undefined
+    const readOnce = read && ((bytesMax: number) => (reading ??= read(bytesMax)))
     try {
       await admit.openTo(context)
       // What a stranger asks for decides whether it is heard, so it is read first, and little of it.
       const isStranger = !carriesBearer(request.headers)
-      if (isStranger) context.asked = await heard(read)
+      if (isStranger) context.asked = await heard(readOnce)
       await identify(context, request)
       await admit.take(context, 1)
       const { auth } = context
@@ -177,16 +182,20 @@ export function createApp(options: AppOptions): App {
       if (auth)
         context.later(async () => {
           await answered.promise
-          await noteUse({ ...context.ports, db: context.lastingDb }, auth)
+          if (context.pledge?.state !== 'broken') await noteUse({ ...context.ports, db: context.lastingDb }, auth)
         })
-      if (!isStranger) context.asked = await read?.(limits.bodyBytes)
+      if (!isStranger) context.asked = await readOnce?.(limits.bodyBytes)
       refuseFreeDocument(context)
+      if (!isReadOnly(context.asked)) await context.pledge?.settle()
       const response = await respond(context, end)
       response.headers.set('x-request-id', requestId)
       for (const [name, value] of Object.entries(rateHeaders(context.spending))) response.headers.set(name, value)
       return response
     } catch (error) {
-      return failed(context, end, error)
+      const lost: unknown = await context.pledge?.settle().catch((fault: unknown) => fault)
+      if (context.pledge?.state !== 'broken') return failed(context, end, lost ?? error)
+      end()
+      return answer(request, requestId, host, readOnce, respond)
     } finally {
       answered.resolve()
     }
@@ -274,5 +283,21 @@ export function createApp(options: AppOptions): App {
     throw new AppError('FORBIDDEN', 'People run the published operations only.', {
       hint: 'Send the documentId of one of them, or use an API key.',
     })
+  }
+}
+
+// No operation that changes or watches is written without its word.
+const isReadOnly = (asked: Params | undefined): boolean =>
+  asked !== undefined && !/mutation|subscription/.test(asked.query)
+
+// Nothing leaves for a key before the database has said that it is what it was.
+async function whenSettled({ pledge }: Context, answering: Response | Promise<Response>): Promise<Response> {
+  const response = await answering
+  try {
+    await pledge?.settle()
+    return response
+  } catch (error) {
+    await response.body?.cancel()
+    throw error
   }
 }

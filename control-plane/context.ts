@@ -5,6 +5,7 @@ import { AppError } from '../shared/errors.ts'
 import type { Ports } from '../shared/ports.ts'
 import type { Identity } from './auth/identity.ts'
 import type { KeyCache } from './auth/key-cache.ts'
+import type { KnownKeys, Pledge } from './auth/pledge.ts'
 import type { BatchLoader } from './graphql/batch.ts'
 import type { Spending } from './http/admit.ts'
 import type { Params } from './http/read-params.ts'
@@ -55,11 +56,15 @@ export type Context = {
   request: Request
   /** Undefined when the request carries nothing valid; `refusal` then says why. */
   auth: Auth | undefined
+  /** While there is one, `auth` is what the key was when it was last read; `ports.db` sees to it that nothing is done by that alone. */
+  pledge: Pledge | undefined
   refusal: AppError | undefined
   waits: Waits
   identity: Identity
   /** What is remembered of keys; undefined where each is looked up. */
   keyCache: KeyCache | undefined
+  /** Keys that this process has read before. */
+  knownKeys: KnownKeys
   /** Where the request comes from, if the host says so. */
   address: string | undefined
   /** The place after which an interrupted event stream goes on (`Last-Event-ID`), empty without one. */

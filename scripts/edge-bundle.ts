@@ -18,7 +18,7 @@ export async function edgeBundle(
     logLevel: 'silent',
     external: /^cloudflare:/,
     resolve: { conditionNames: ['workerd', 'worker', 'browser', 'import', 'default'] },
-    plugins: [withoutPages, withPlainCache, ...plugins],
+    plugins: [withoutUnused, withPlainCache, ...plugins],
   })
   try {
     const { output } = await bundle.generate({ format: 'esm', minify: true, codeSplitting: false })
@@ -28,10 +28,21 @@ export async function edgeBundle(
   }
 }
 
-// Pages of the GraphQL server that only development shows, which never runs from a bundle.
-const withoutPages: Plugin = {
-  name: 'without-pages',
-  load: (id) => (/graphql-yoga\/esm\/(graphiql|landing-page)-html\.js$/.test(id) ? "export default ''" : undefined),
+// Of the GraphQL server what the API never comes to: pages that only development shows, which never runs from a bundle,
+// bodies in forms, which are off, and a host that is none of ours.
+const without: Readonly<Record<string, string>> = {
+  'graphql-yoga/esm/graphiql-html.js': "export default ''",
+  'graphql-yoga/esm/landing-page-html.js': "export default ''",
+  'graphql-yoga/esm/plugins/use-graphiql.js':
+    'export const useGraphiQL = undefined, renderGraphiQL = undefined, shouldRenderGraphiQL = undefined',
+  'graphql-yoga/esm/plugins/request-parser/post-multipart.js':
+    'export const isPOSTMultipartRequest = undefined, parsePOSTMultipartRequest = undefined',
+  '@whatwg-node/server/esm/uwebsockets.js':
+    "export { fakePromise } from '@whatwg-node/promise-helpers'; export const isUWSResponse = () => false, getRequestFromUWSRequest = undefined, sendResponseToUwsOpts = undefined",
+}
+const withoutUnused: Plugin = {
+  name: 'without-unused',
+  load: (id) => without[id.slice(id.lastIndexOf('node_modules/') + 'node_modules/'.length)],
 }
 
 // The server keeps documents in our cache and only what was valid under which rules in its own: a handful of names, for which

@@ -5,16 +5,18 @@ import type { Begin, Build, Db, Exchange } from '../shared/db/db.ts'
 const { serialize } = protocol
 
 /**
- * A query and what begins its transaction over embedded PostgreSQL, in one exchange. Two statements that are sent without a
- * Sync between them are one transaction, so what the first one sets for a transaction ends with the second.
+ * A query and what begins its transaction over embedded PostgreSQL, in one exchange. Statements that are sent without a Sync
+ * between them are one transaction, so what the first ones set for a transaction ends with the last.
  */
 export function exchangeOver(client: PGlite): Required<Exchange> {
-  const ask = async <T>(begin: Begin, build: Build<T>): Promise<T> => {
+  const ask = async <T>(begin: readonly Begin[], build: Build<T>): Promise<T> => {
     const query = async (sql: string, params: unknown[], options: QueryOptions): Promise<{ rows: unknown[] }> => {
       const message = Buffer.concat([
-        serialize.parse({ text: begin.text }),
-        serialize.bind({ values: begin.values.map(textOf) }),
-        serialize.execute({}),
+        ...begin.flatMap(({ text, values }) => [
+          serialize.parse({ text }),
+          serialize.bind({ values: values.map(textOf) }),
+          serialize.execute({}),
+        ]),
         serialize.parse({ text: sql }),
         serialize.bind({ values: params.map(textOf) }),
         serialize.describe({ type: 'P' }),

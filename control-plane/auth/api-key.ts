@@ -8,6 +8,7 @@ import { hashSecret, sameHash, splitApiKey } from '../../shared/secrets/api-key.
 import type { Auth } from '../context.ts'
 import type { KeyCache, KeyFacts } from './key-cache.ts'
 import { refused, rightsIn } from './person.ts'
+import type { KnownKey, KnownKeys } from './pledge.ts'
 
 type FoundKey = {
   tenant_id: string
@@ -16,26 +17,41 @@ type FoundKey = {
   is_revoked: boolean
   expires_ms: number | null
   tenant_status: TenantState
+  record: string
 }
 
 /**
  * The authority behind a key; `cache` may know it without the database, up to 5 s late. Throws UNAUTHENTICATED with the
  * one text for a key that is malformed, unknown, wrong, revoked or expired; TENANT_NOT_ACTIVE for a good key of a tenant
- * that is not there yet. A key of a suspended tenant keeps the scopes that read.
+ * that is not there yet. A key of a suspended tenant keeps the scopes that read. What the database said goes to `known`.
  */
 export async function authenticateKey(
   ports: Pick<Ports, 'db' | 'clock'>,
   token: string,
-  cache?: Pick<KeyCache, 'find' | 'keep'>,
+  { cache, known }: { cache?: Pick<KeyCache, 'find' | 'keep'> | undefined; known?: KnownKeys } = {},
 ): Promise<Auth> {
   const key = splitApiKey(token)
   if (!key) throw refused()
-  const known = await cache?.find(key)
-  if (known && !hasEnded(known, ports.clock)) return authOf(key.id, known)
+  const cached = await cache?.find(key)
+  if (cached && !hasEnded(cached, ports.clock)) return authOf(key.id, cached)
+  known?.forget(key.id)
   const readAt = ports.clock.now()
-  const facts = await readFacts(ports, key)
-  await cache?.keep(key, facts, readAt)
-  return authOf(key.id, facts)
+  const read = await readKey(ports, key)
+  known?.keep(key.id, read)
+  await cache?.keep(key, read.facts, readAt)
+  return authOf(key.id, read.facts)
+}
+
+/** What is known of a key as it is presented, and not at its end; undefined when nothing is. */
+export async function knownKey(
+  { clock }: Pick<Ports, 'clock'>,
+  token: string,
+  known: KnownKeys,
+): Promise<{ key: KnownKey; auth: Auth; id: string } | undefined> {
+  const { id, secret } = splitApiKey(token) ?? {}
+  if (id === undefined || secret === undefined) return undefined
+  const key = known.find(id, await hashSecret(secret))
+  return key && !hasEnded(key.facts, clock) ? { key, auth: authOf(id, key.facts), id } : undefined
 }
 
 function authOf(keyId: string, { tenantId, tenantStatus, scopes, expiresMs }: KeyFacts): Auth {
@@ -51,12 +67,12 @@ function authOf(keyId: string, { tenantId, tenantStatus, scopes, expiresMs }: Ke
 const hasEnded = ({ expiresMs }: Pick<KeyFacts, 'expiresMs'>, clock: Ports['clock']): boolean =>
   expiresMs !== null && expiresMs <= clock.now().getTime()
 
-async function readFacts(ports: Pick<Ports, 'db' | 'clock'>, key: { id: string; secret: string }): Promise<KeyFacts> {
+async function readKey(ports: Pick<Ports, 'db' | 'clock'>, key: { id: string; secret: string }): Promise<KnownKey> {
   const [found] = await readRows<FoundKey>(
     ports.db,
     { tenantId: '', side: 'api' },
     sql`select tenant_id, secret_hash, scopes, tenant_status, revoked_at is not null as is_revoked,
-      (extract(epoch from expires_at) * 1000)::float8 as expires_ms from app.find_api_key(${key.id})`,
+      (extract(epoch from expires_at) * 1000)::float8 as expires_ms, f::text as record from app.find_api_key(${key.id}) f`,
   )
   // An unknown id costs the same hash as a known one.
   const isRight = sameHash(await hashSecret(key.secret), found?.secret_hash ?? '')
@@ -71,7 +87,7 @@ async function readFacts(ports: Pick<Ports, 'db' | 'clock'>, key: { id: string; 
     throw refused({ tenantId: found.tenant_id, actor: `key:${key.id}` })
   if (found.tenant_status !== 'active' && found.tenant_status !== 'suspended')
     throw new AppError('TENANT_NOT_ACTIVE', 'The tenant of this key is not active.')
-  return facts
+  return { facts, secretHash: found.secret_hash, record: found.record }
 }
 
 /** Notes that keys are in use, each at most once a minute. */

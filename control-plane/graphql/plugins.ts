@@ -16,10 +16,11 @@ export const parsedRequests: Plugin<Context, Context> = {
 /** The last word on every result: errors become public ones, and an event carries its number. */
 export const publicResults: Plugin<Context, Context> = {
   onResultProcess({ result, setResult, serverContext }) {
-    const { requestId, ports, spending, idempotency } = serverContext
+    const { requestId, ports, spending, idempotency, pledge } = serverContext
     const published = <R extends object>(one: R): R => {
       const errors: unknown[] | undefined = 'errors' in one && Array.isArray(one.errors) ? one.errors : undefined
-      if (errors) noteDenials(serverContext, errors)
+      // What is answered to a key that is not what it was goes nowhere.
+      if (errors && pledge?.state !== 'broken') noteDenials(serverContext, errors)
       const isWhole = !('data' in one)
       const { cost, points } = spending
       return {

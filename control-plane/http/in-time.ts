@@ -1,16 +1,19 @@
 import { type Db, exchangeOf, offerExchange } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
+import type { Pledge } from '../auth/pledge.ts'
 
 /**
  * The database of one request: when `signal` has stopped it with an AppError as the reason, no transaction begins any more
- * and none that is open commits; they throw the reason. What nobody was told of has then not happened.
+ * and none that is open commits; they throw the reason. What nobody was told of has then not happened. While a pledge is open
+ * nothing begins before it is settled, and nothing is read but together with settling it.
  */
-export function inTimeOnly(db: Db, signal: AbortSignal): Db {
+export function inTimeOnly(db: Db, signal: AbortSignal, pledgeOf: () => Pledge | undefined): Db {
   const refuseLate = (): void => {
     if (signal.aborted && signal.reason instanceof AppError) throw signal.reason
   }
-  const transaction: Db['transaction'] = (work, config) => {
+  const transaction: Db['transaction'] = async (work, config) => {
     refuseLate()
+    await pledgeOf()?.settle()
     return db.transaction(async (tx) => {
       const done = await work(tx)
       refuseLate()
@@ -26,7 +29,8 @@ export function inTimeOnly(db: Db, signal: AbortSignal): Db {
     offerExchange(inTime, {
       async read(begin, build) {
         refuseLate()
-        return exchange.read(begin, build)
+        const pledge = pledgeOf()
+        return pledge ? pledge.over((more) => exchange.read([...begin, ...more], build)) : exchange.read(begin, build)
       },
     })
   return inTime

@@ -19,17 +19,18 @@ export function openRequest(
   requestId: string,
   host: Host,
   { ports: opened, close }: Opened,
-  standing: Pick<Context, 'waits' | 'identity' | 'keyCache'>,
+  standing: Pick<Context, 'waits' | 'identity' | 'keyCache' | 'knownKeys'>,
 ): OpenRequest {
   const laterWork: Promise<void>[] = []
   const gone = new AbortController()
-  const ports = { ...opened, db: inTimeOnly(opened.db, gone.signal) }
+  const ports = { ...opened, db: inTimeOnly(opened.db, gone.signal, () => context.pledge) }
   const context: Context = {
     ports,
     lastingDb: opened.db,
     requestId,
     request,
     auth: undefined,
+    pledge: undefined,
     refusal: undefined,
     ...standing,
     address: host.address,

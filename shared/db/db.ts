@@ -52,8 +52,8 @@ export function statementOf({ text, values }: Begin): SQL {
 /** Makes one query of a database and sends nothing: whoever has it made sends it. */
 export type Build<T> = (db: Db) => PromiseLike<T>
 
-/** How a driver sends `begin` and one query after it as a transaction of their own, in one exchange. */
-export type OneQuery = <T>(begin: Begin, build: Build<T>) => Promise<T>
+/** How a driver sends what begins a transaction and one query after it, in one exchange. The answers to `begin` are dropped. */
+export type OneQuery = <T>(begin: readonly Begin[], build: Build<T>) => Promise<T>
 
 /** What a driver can do in one exchange: `read` may send its query again, since it cannot write; `call` never does. */
 export type Exchange = { read: OneQuery; call?: OneQuery }
@@ -75,7 +75,7 @@ export const exchangeOf = (db: Db): Exchange | undefined => exchanges.get(db)
 export function readOnce<T>(db: Db, scope: TenantScope, build: Build<T>): Promise<T> {
   const begin = beginAs(scope, 'read')
   const exchange = exchangeOf(db)
-  if (exchange) return exchange.read(begin, build)
+  if (exchange) return exchange.read([begin], build)
   return db.transaction(async (tx) => {
     await tx.execute(statementOf(begin))
     return build(tx)
@@ -98,7 +98,7 @@ export async function callOnce<R extends Record<string, unknown>>(
 ): Promise<R[]> {
   const call = exchangeOf(db)?.call
   if (!call) return withTenant(db, scope, (tx) => rowsOf<R>(tx, statement))
-  return rowsIn(await call<unknown>(beginAs(scope), (one) => one.execute(statement)))
+  return rowsIn(await call<unknown>([beginAs(scope)], (one) => one.execute(statement)))
 }
 
 /** Rows of a raw statement that reads; as `readOnce`. */

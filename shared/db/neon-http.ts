@@ -17,11 +17,13 @@ export function neonExchange(url: string, clock: Pick<Clock, 'sleep'>): Required
   neonConfig.fetchFunction = (input: string, init: RequestInit) =>
     fetch(input, { ...init, signal: AbortSignal.timeout(answerMs) })
   const http = drizzle({ client: neon(url) })
-  const ask = async <T>(begin: Begin, build: Build<T>): Promise<T> => {
+  const ask = async <T>(begin: readonly Begin[], build: Build<T>): Promise<T> => {
     // `build` makes one of Drizzle's queries, which is what a batch takes; its types know each kind of them apart.
     const query = build(http as unknown as Db) as unknown as ReturnType<typeof http.execute>
-    const [, answer] = await http.batch([http.execute(statementOf(begin)), query])
-    return answer as T
+    const before = begin.map((one) => http.execute(statementOf(one)))
+    // Its type wants to see that there is one.
+    const answers = await http.batch([...before, query] as unknown as [typeof query])
+    return (answers as unknown[]).at(-1) as T
   }
   return {
     call: (begin, build) => ask(begin, build).catch(failed),

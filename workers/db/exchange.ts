@@ -3,12 +3,12 @@ import pg from 'pg'
 import type { Begin, Build, Db, Exchange } from '../../shared/db/db.ts'
 
 /**
- * A query and what begins its transaction over a pool, in one exchange with the server. Two statements that are sent without
- * a Sync between them are one transaction of PostgreSQL, so what the first one sets for a transaction ends with the second;
+ * A query and what begins its transaction over a pool, in one exchange with the server. Statements that are sent without a
+ * Sync between them are one transaction of PostgreSQL, so what the first ones set for a transaction ends with the last;
  * the time that a statement may take counts anew for each.
  */
 export function exchangeOver(pool: pg.Pool): Required<Exchange> {
-  const ask = async <T>(begin: Begin, build: Build<T>): Promise<T> => {
+  const ask = async <T>(begin: readonly Begin[], build: Build<T>): Promise<T> => {
     const query = (config: pg.QueryConfig, values: unknown[]): Promise<Result> =>
       sendOver(pool, (answer) => new QueryAfter(begin, config, values, answer))
     // Drizzle asks nothing else of a client, as long as a single query is built.
@@ -53,32 +53,34 @@ const OpenQuery = pg.Query as unknown as new (
   answer: Answer,
 ) => Inside
 
-// node-postgres lets a query write its own messages. Ours are those of two statements; the first one's answer is dropped.
+// node-postgres lets a query write its own messages. Ours are those of several statements; the first ones' answers are dropped.
 class QueryAfter extends OpenQuery {
-  readonly #before: Begin
-  #hasBegun = false
+  readonly #before: readonly Begin[]
+  #left: number
 
-  constructor(before: Begin, config: pg.QueryConfig, values: unknown[], answer: Answer) {
+  constructor(before: readonly Begin[], config: pg.QueryConfig, values: unknown[], answer: Answer) {
     super({ ...config, queryMode: 'extended' }, values, answer)
     this.#before = before
+    this.#left = before.length
   }
 
   override prepare(wire: Wire): void {
-    const { text, values } = this.#before
-    // Without a name: behind a pooler the next exchange may meet a server connection that never heard of it, or that heard
-    // of it from another client.
-    wire.parse({ name: '', text })
-    wire.bind({ statement: '', values })
-    wire.execute({})
+    for (const { text, values } of this.#before) {
+      // Without a name: behind a pooler the next exchange may meet a server connection that never heard of it, or that heard
+      // of it from another client.
+      wire.parse({ name: '', text })
+      wire.bind({ statement: '', values })
+      wire.execute({})
+    }
     super.prepare(wire)
   }
 
   override handleDataRow(message: unknown): void {
-    if (this.#hasBegun) super.handleDataRow(message)
+    if (this.#left === 0) super.handleDataRow(message)
   }
 
   override handleCommandComplete(message: unknown, wire: Wire): void {
-    if (this.#hasBegun) super.handleCommandComplete(message, wire)
-    else this.#hasBegun = true
+    if (this.#left === 0) super.handleCommandComplete(message, wire)
+    else this.#left--
   }
 }
