@@ -6,20 +6,14 @@ import { answer, type Refusal, refusalOfProblem, UserError } from '../graphql/us
 import { answerOnce, keyField } from '../idempotency/answer-once.ts'
 import { cancelRun } from './cancel-run.ts'
 import { listRuns, readRun, type RunRow } from './read-runs.ts'
+import { LogLineConnection, RunEvent, TenantEvent } from './event-types.ts'
 import { discardDeadLetter, listDeadLetters } from './dead-letters.ts'
 import { listEvents } from './read-events.ts'
 import { planRun, type RunPlan as RunPlanRow } from './plan-run.ts'
 import { retryRun } from './retry-run.ts'
 import { type RunRequest, startRun } from './start-run.ts'
-import {
-  DeadLetterConnection,
-  LogLineConnection,
-  PipelineRun,
-  PipelineRunConnection,
-  RunEvent,
-  RunPlan,
-  TenantEvent,
-} from './types.ts'
+import { RunPlan } from './step-types.ts'
+import { DeadLetterConnection, PipelineRun, PipelineRunConnection } from './types.ts'
 import { watchRun } from './watch-run.ts'
 import { cursorOf, watchTenant } from './watch-tenant.ts'
 
