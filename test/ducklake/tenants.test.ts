@@ -1,8 +1,9 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { cryptoExtension } from '../../workers/lake/extensions.ts'
 import { openLake } from '../../workers/lake/open.ts'
 import { removeCatalog, tenantStore } from '../../workers/lake/tenant-store.ts'
 
@@ -14,7 +15,7 @@ const signal = new AbortController().signal
 let root: string
 beforeAll(async () => void (root = await mkdtemp(join(tmpdir(), 'ducklake-'))))
 afterAll(async () => {
-  for (const id of ['one', 'two', 'four', 'five']) await removeCatalog(catalogUrl, id)
+  for (const id of ['one', 'two', 'four', 'five', 'six']) await removeCatalog(catalogUrl, id)
   await rm(root, { recursive: true, force: true })
 })
 
@@ -116,6 +117,20 @@ test('a new DuckLake shows no row in its files, and is open to a process that do
   await write(place)
   await write({ ...place, ducklake: { ...place.ducklake, encrypted: false } })
   expect(new Set(await rowsIn('four'))).toEqual(new Set(['PARE false']))
+})
+
+test('an encrypted DuckLake is written by no process without the extension that encrypts', async () => {
+  const place = await placeOf('six')
+  if (!place.ducklake) throw new Error('no DuckLake')
+  await write(place)
+  const few = join(root, 'few')
+  await cp(options.extensions ?? '', few, { recursive: true, filter: (name) => !name.includes(cryptoExtension) })
+  const error: unknown = await write({
+    ...place,
+    extensions: few,
+    ducklake: { ...place.ducklake, encrypted: false },
+  }).catch((error: unknown) => error)
+  expect(error).toMatchObject({ code: 'CONFIG_INVALID', hint: expect.stringContaining('httpfs') })
 })
 
 test('a DuckLake that was made without encryption stays as it is', async () => {

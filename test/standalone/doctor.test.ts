@@ -73,6 +73,14 @@ test('a sound embedded deployment has nothing to repair, and what it was asked c
   expect(await found()).toEqual(findings.map((one) => ({ ...one, says: expect.any(String) })))
 })
 
+test('extensions among which none encrypts leave lakes plain, and that is said', async () => {
+  const findings = await found({ LAKE_EXTENSIONS: root }, 'lake')
+  expect(findings).toMatchObject([
+    { state: 'ok', says: expect.stringMatching(/reads one\.$/) },
+    { state: 'warn', says: expect.stringContaining('LAKE_EXTENSIONS has nothing'), todo: 'Put httpfs into it.' },
+  ])
+})
+
 test('a folder that does not exist yet is no fault', async () => {
   const findings = await found({ TRIBUTARY_DATA_DIR: join(root, 'not', 'yet') })
   expect(findings.filter(({ state }) => state === 'fail')).toEqual([])

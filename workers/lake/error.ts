@@ -1,7 +1,7 @@
 import { AppError } from '../../shared/errors.ts'
 
 /**
- * An engine error as one of ours. Full disk, used-up memory, an interrupt and a lost race of two writers have codes of
+ * An engine error as one of ours. Full disk, used-up memory, a cipher that is missing, an interrupt and a lost race of two writers have codes of
  * their own; the rest is a fault of our SQL and becomes INTERNAL, its text in the cause only.
  */
 export function lakeError(error: unknown): AppError {
@@ -9,13 +9,18 @@ export function lakeError(error: unknown): AppError {
   return resourceError(error) ?? new AppError('INTERNAL', 'The table engine failed.', { cause: error })
 }
 
-/** An engine error that says nothing about the SQL itself: disk, memory, interrupt, race. Undefined for all others. */
+/** An engine error that says nothing about the SQL itself: disk, memory, encryption, interrupt, race. Undefined for all others. */
 export function resourceError(error: unknown): AppError | undefined {
   const text = error instanceof Error ? error.message : String(error)
   if (/max_temp_directory_size|No space left|Disk quota|File too large|failed to offload data block/i.test(text))
     return new AppError('DISK_FULL', "The space of the tenant's plan is used up.", { cause: error })
   if (/out of memory|could not allocate|bad_alloc/i.test(text))
     return new AppError('MEMORY_EXCEEDED', "The step needs more memory than the tenant's plan gives.", { cause: error })
+  if (/crypto module/i.test(text))
+    return new AppError('CONFIG_INVALID', 'These tables are encrypted, and this worker cannot write such.', {
+      hint: 'Set LAKE_EXTENSIONS, so that DuckDB finds its extension httpfs.',
+      cause: error,
+    })
   if (/INTERRUPT/i.test(text)) return new AppError('CANCELLED', 'The work was cancelled.', { cause: error })
   // Only tables of ours have primary keys: two writers at once alone give the same one.
   if (
