@@ -51,6 +51,7 @@ const tables = [
      column_name VARCHAR NOT NULL, data_type VARCHAR NOT NULL, row_count BIGINT NOT NULL, nulls BIGINT NOT NULL, distinct_count BIGINT,
      distinct_is_estimate BOOLEAN NOT NULL, min_value VARCHAR, max_value VARCHAR, mean DOUBLE, deviation DOUBLE, quantiles DOUBLE[],
      sample_rows BIGINT NOT NULL, top_values JSON, patterns JSON)`,
+  ...added('x_meta_profiles', { pattern_rows: 'BIGINT' }),
   // Records with errors or warnings, by the version that has them. A record that is not here passed with a score of 1.
   `CREATE TABLE IF NOT EXISTS lake.raw.x_meta_record_quality (
      table_name VARCHAR NOT NULL, composite_key VARCHAR, version INTEGER, source_file VARCHAR, source_row BIGINT, load_number BIGINT NOT NULL,

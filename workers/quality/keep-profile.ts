@@ -1,10 +1,14 @@
 import type { Connection } from '../lake/connection.ts'
 import type { Attempt } from '../lake/receipt.ts'
 
+// The form of a text takes as long to make as all the rest that is found out of it.
+const patternRows = 1000
+
 /**
  * Writes the profile of `measured` into `x_meta_profiles`, one row per column, in the place of an earlier one of the same
- * step. Counts, nulls, least, greatest, mean and deviation are of all rows; quantiles, top values and patterns are of the
- * sample, and so is the number of distinct values where the sample is all rows.
+ * step. Counts, nulls, least, greatest, mean and deviation are of all rows; quantiles and top values are of the sample, and
+ * so is the number of distinct values where the sample is all rows. Patterns are of 1,000 to 2,000 rows of the sample, or of all
+ * where it has fewer.
  */
 export async function keepProfile(
   connection: Connection,
@@ -17,22 +21,24 @@ export async function keepProfile(
     attempt.stepKey,
   ])
   await connection.run(
-    `INSERT INTO lake.raw.x_meta_profiles
+    `INSERT INTO lake.raw.x_meta_profiles (run_id, step_key, table_name, load_number, measured_at, column_name, data_type, row_count,
+       nulls, distinct_count, distinct_is_estimate, min_value, max_value, mean, deviation, quantiles, sample_rows, top_values,
+       pattern_rows, patterns)
      WITH columns AS (SELECT row_count, sample_step, unnest(profile) AS p, generate_subscripts(profile, 1) AS i FROM measured),
-       cells AS (SELECT c.i, c.p.mean IS NOT NULL AS is_number, s.cell[c.i] AS v
-         FROM columns c, (SELECT unnest(sample) AS cell FROM measured) s WHERE s.cell[c.i] IS NOT NULL),
-       counted AS (SELECT i, v, count(*) AS n FROM cells GROUP BY ALL),
-       tops AS (SELECT i, to_json(list({'value': v, 'count': n} ORDER BY n DESC, v)) AS top_values FROM (
-         SELECT * FROM counted QUALIFY row_number() OVER (PARTITION BY i ORDER BY n DESC, v) <= 10) GROUP BY i),
+       sampled AS (SELECT unnest(sample) AS cell,
+         generate_subscripts(sample, 1) % greatest(len(sample) // ${patternRows}, 1) = 0 AS is_shown FROM measured),
+       cells AS (SELECT unnest(cell) AS v, generate_subscripts(cell, 1) AS i, is_shown FROM sampled),
+       counted AS (SELECT i, v, count(*) AS n, count(*) FILTER (is_shown) AS shown FROM cells WHERE v IS NOT NULL GROUP BY i, v),
+       tops AS (SELECT i, to_json(arg_min({'value': v, 'count': n}, (-n, v), 10)) AS top_values, count(*) AS distinct_values,
+         sum(n)::BIGINT AS n, sum(shown)::BIGINT AS shown FROM counted GROUP BY i),
        shapes AS (SELECT i, left(regexp_replace(regexp_replace(regexp_replace(v, '[0-9]', '9', 'g'), '[a-z]', 'a', 'g'), '[A-Z]', 'A', 'g'), 60) AS shape,
-           sum(n) AS n FROM counted GROUP BY ALL),
-       patterns AS (SELECT i, to_json(list({'pattern': shape, 'count': n::BIGINT} ORDER BY n DESC, shape)) AS patterns FROM (
-         SELECT * FROM shapes QUALIFY row_number() OVER (PARTITION BY i ORDER BY n DESC, shape) <= 5) GROUP BY i),
-       numbers AS (SELECT i, quantile_cont(TRY_CAST(v AS DOUBLE), [0.05, 0.25, 0.5, 0.75, 0.95]) FILTER (is_number) AS quantiles,
-           count(*) AS n, count(DISTINCT v) AS distinct_values FROM cells GROUP BY i)
+         sum(shown)::BIGINT AS n FROM counted WHERE shown > 0 GROUP BY ALL),
+       patterns AS (SELECT i, to_json(arg_min({'pattern': shape, 'count': n}, (-n, shape), 5)) AS patterns FROM shapes GROUP BY i),
+       numbers AS (SELECT i, quantile_cont(TRY_CAST(v AS DOUBLE), [0.05, 0.25, 0.5, 0.75, 0.95]) AS quantiles
+         FROM cells SEMI JOIN (SELECT i FROM columns WHERE p.mean IS NOT NULL) USING (i) GROUP BY i)
      SELECT $1, $2, $3, $4::BIGINT, now(), p.name, p.type, row_count, row_count - p.present,
-       least(CASE WHEN sample_step = 1 THEN coalesce(n.distinct_values, 0) ELSE p.distinct_values END, p.present), sample_step > 1,
-       p.least, p.greatest, p.mean, p.deviation, n.quantiles, coalesce(n.n, 0), t.top_values, s.patterns
+       least(CASE WHEN sample_step = 1 THEN coalesce(t.distinct_values, 0) ELSE p.distinct_values END, p.present), sample_step > 1,
+       p.least, p.greatest, p.mean, p.deviation, n.quantiles, coalesce(t.n, 0), t.top_values, coalesce(t.shown, 0), s.patterns
      FROM columns c LEFT JOIN numbers n USING (i) LEFT JOIN tops t USING (i) LEFT JOIN patterns s USING (i)`,
     [attempt.runId, attempt.stepKey, table, loadNumber],
   )

@@ -6,8 +6,8 @@ import { isNumeric, type Subject } from './subject.ts'
 /** What one look at all rows found: their number, and the aggregate of each check. */
 export type Measured = { rows: number; found: (number | null)[] }
 
-const sampleRows = 10_000
-const sampleCells = 400_000
+const sampleRows = 5_000
+const sampleCells = 200_000
 const textMax = 200
 
 /**
