@@ -17,6 +17,8 @@ export type KeyCheck = {
   keep: string
   /** What becomes of rows with the same key: the others but the one to keep are rejected, or all of them. */
   duplicates: Duplicates
+  /** As of `Staging`. */
+  distinct?: readonly (readonly string[])[]
   /** The table to take the rows out of; a staging needs none, its relation leaves out what is rejected. */
   deleteFrom?: string
 }
@@ -29,14 +31,21 @@ export async function rejectKeys(
   const noKey = check.keys.map(({ name }) => `${quoted(name)} IS NULL`).join(' OR ')
   const hash = `hash(${check.keys.map(({ name }) => quoted(name)).join(', ')})`
   // Eight bytes a row instead of the keys; two keys that share a hash are told apart below.
+  const repeated = `SELECT count(*) FROM (SELECT ${hash} FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1)`
   const [found] = await connection.rows(
     `SELECT (SELECT count(*) FROM ${check.relation} WHERE ${noKey})::BIGINT AS without,
-       (SELECT count(*) FROM (SELECT ${hash} FROM ${check.relation} GROUP BY 1 HAVING count(*) > 1))::BIGINT AS repeated`,
+       ${isDistinct(check) ? '0' : `(${repeated})`}::BIGINT AS repeated`,
   )
   return {
     withoutKey: Number(found?.['without']) > 0 ? await rejectWithout(connection, check, noKey) : 0,
     duplicates: Number(found?.['repeated']) > 0 ? await rejectRepeated(connection, check, hash) : 0,
   }
+}
+
+// Rows that differ in a part of the key differ in the key, and those without a part of it are rejected for that.
+function isDistinct({ keys, distinct }: KeyCheck): boolean {
+  const names = new Set(keys.map(({ name }) => name.toLowerCase()))
+  return (distinct ?? []).some((columns) => columns.every((name) => names.has(name.toLowerCase())))
 }
 
 async function rejectWithout(connection: Connection, check: KeyCheck, noKey: string): Promise<number> {

@@ -15,6 +15,8 @@ export type Staging = {
   relation: string
   /** ORDER BY terms over `columns` and `__row`; of rows with the same key the first by them is kept. */
   keep: string
+  /** Columns of which no two rows have the same values, as far as those are there and as it was found out already. */
+  distinct?: readonly (readonly string[])[]
   /** Tenant-relative names of the files, by number; empty when the source has none. */
   files: string[]
   /**

@@ -53,10 +53,14 @@ export async function checkLoad(
   await refuseBlocked(connection, ctx, to, { staging, checks, findings }, subject)
   if (findings.verdict.quarantined > 0) await moveToRejected(connection, checks)
   return {
-    staging,
+    staging: { ...staging, distinct: distinctOf(findings.results) },
     measure: (counts, current) => measureLoad(connection, ctx, to, { staging, checks, findings }, counts, current),
   }
 }
+
+// What the rules have found to be different in every row need not be looked for again where it is the key.
+const distinctOf = (results: readonly Result[]): string[][] =>
+  results.flatMap(({ rule, failed, columns }) => (rule === 'unique' && failed === 0 ? [columns] : []))
 
 /** A rule as `x_meta_quality_rules` keeps it; `bound` is a condition with its placeholders filled. */
 export type KeptRule = { rule: QualityRule; bound?: BoundSql }

@@ -17,6 +17,8 @@ export async function driftOf(
   loadNumber: number,
   { loads, min_loads, sensitivity }: z.output<typeof driftSettings>,
 ): Promise<Drift[]> {
+  // Loads are numbered from 1.
+  if (loadNumber <= min_loads) return []
   const rows = await connection.rows(
     `WITH loads AS (SELECT load_number, row_count, run_id, step_key FROM lake.raw.x_meta_quality_metrics
          WHERE table_name = $1 AND measured = 'load' AND status <> 'BLOCKED' AND row_count > 0 AND load_number <= $2::BIGINT

@@ -24,7 +24,7 @@ export async function keepProfile(
     `INSERT INTO lake.raw.x_meta_profiles (run_id, step_key, table_name, load_number, measured_at, column_name, data_type, row_count,
        nulls, distinct_count, distinct_is_estimate, min_value, max_value, mean, deviation, quantiles, sample_rows, top_values,
        pattern_rows, patterns)
-     WITH columns AS (SELECT row_count, sample_step, unnest(profile) AS p, generate_subscripts(profile, 1) AS i FROM measured),
+     WITH columns AS (SELECT row_count, unnest(profile) AS p, generate_subscripts(profile, 1) AS i FROM measured),
        sampled AS (SELECT unnest(sample) AS cell,
          generate_subscripts(sample, 1) % greatest(len(sample) // ${patternRows}, 1) = 0 AS is_shown FROM measured),
        cells AS (SELECT unnest(cell) AS v, generate_subscripts(cell, 1) AS i, is_shown FROM sampled),
@@ -37,7 +37,7 @@ export async function keepProfile(
        numbers AS (SELECT i, quantile_cont(TRY_CAST(v AS DOUBLE), [0.05, 0.25, 0.5, 0.75, 0.95]) AS quantiles
          FROM cells SEMI JOIN (SELECT i FROM columns WHERE p.mean IS NOT NULL) USING (i) GROUP BY i)
      SELECT $1, $2, $3, $4::BIGINT, now(), p.name, p.type, row_count, row_count - p.present,
-       least(CASE WHEN sample_step = 1 THEN coalesce(t.distinct_values, 0) ELSE p.distinct_values END, p.present), sample_step > 1,
+       least(coalesce(p.distinct_values, t.distinct_values, 0), p.present), p.is_estimate,
        p.least, p.greatest, p.mean, p.deviation, n.quantiles, coalesce(t.n, 0), t.top_values, coalesce(t.shown, 0), s.patterns
      FROM columns c LEFT JOIN numbers n USING (i) LEFT JOIN tops t USING (i) LEFT JOIN patterns s USING (i)`,
     [attempt.runId, attempt.stepKey, table, loadNumber],

@@ -1,5 +1,6 @@
 import type { Connection } from '../lake/connection.ts'
 import { literal, quoted } from '../lake/names.ts'
+import { distinctCount } from './row-rules.ts'
 import type { Check } from './rules.ts'
 import { isNumeric, type Subject } from './subject.ts'
 
@@ -22,7 +23,7 @@ export async function measure(
 ): Promise<Measured> {
   const found = checks.map((check) => `(${check.count})::DOUBLE`).join(', ')
   const parts = [`count(*)::BIGINT AS row_count`, `[${found}]::DOUBLE[] AS found`]
-  if (profile) parts.push(...profileParts(subject))
+  if (profile) parts.push(...profileParts(subject, countedColumns(checks)))
   await connection.run(`CREATE OR REPLACE TEMP TABLE measured AS SELECT ${parts.join(', ')} FROM ${subject.relation} r`)
   const [row] = await connection.rows(`SELECT row_count, to_json(found)::VARCHAR AS found FROM measured`)
   const values: unknown = JSON.parse(String(row?.['found'] ?? '[]'))
@@ -38,13 +39,19 @@ export function sampleStep({ rowsEstimated, columns }: Subject): number {
   return rowsEstimated <= 2 * wanted ? 1 : Math.floor(rowsEstimated / wanted)
 }
 
-function profileParts(subject: Subject): string[] {
+// Columns whose different values are counted for a rule anyway.
+const countedColumns = (checks: readonly Check[]): Set<string> =>
+  new Set(checks.flatMap(({ rule, columns }) => (rule.rule === 'unique' && columns.length === 1 ? columns : [])))
+
+function profileParts(subject: Subject, counted: ReadonlySet<string>): string[] {
   const step = sampleStep(subject)
   const columns = subject.columns.map(({ name, type }) => {
     const sql = quoted(name)
-    const numbers = `FILTER (abs(${sql}::DOUBLE) < 1e100)`
+    // Only these types have values whose squares are none of their own.
+    const numbers = /^(DOUBLE|FLOAT)/.test(type) ? `FILTER (abs(${sql}::DOUBLE) < 1e100)` : ''
     return `{'name': ${literal(name)}, 'type': ${literal(type)}, 'present': count(${sql})::BIGINT,
-      'distinct_values': ${step === 1 ? 'NULL' : `approx_count_distinct(${sql})`}::BIGINT,
+      'distinct_values': ${counted.has(name) ? distinctCount([sql]) : step === 1 ? 'NULL' : `approx_count_distinct(${sql})`}::BIGINT,
+      'is_estimate': ${step > 1 && !counted.has(name)},
       'least': left(min(${sql})::VARCHAR, ${textMax}), 'greatest': left(max(${sql})::VARCHAR, ${textMax}),
       'mean': ${isNumeric(type) ? `avg(${sql}::DOUBLE) ${numbers}` : 'NULL'}::DOUBLE,
       'deviation': ${isNumeric(type) ? `stddev_samp(${sql}::DOUBLE) ${numbers}` : 'NULL'}::DOUBLE}`
@@ -54,5 +61,5 @@ function profileParts(subject: Subject): string[] {
   // FILTER alone would make the texts of all rows and then leave most of them out.
   const sample =
     step === 1 ? `list([${cells}])` : `list(CASE WHEN ${isSample} THEN [${cells}] END) FILTER (${isSample})`
-  return [`[${columns.join(', ')}] AS profile`, `${sample} AS sample`, `${step} AS sample_step`]
+  return [`[${columns.join(', ')}] AS profile`, `${sample} AS sample`]
 }

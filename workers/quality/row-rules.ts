@@ -45,11 +45,15 @@ export function unique(subject: Subject, rule: Extract<QualityRule, { rule: 'uni
   const names = found.map(({ name }) => name)
   return {
     columns: names,
-    count: `count(*) FILTER (${given}) - count(DISTINCT hash(${list})) FILTER (${given})`,
+    count: `count_if(${given}) - ${distinctCount(found.map(({ sql }) => sql))}`,
     fails: `(${given} AND count(*) OVER (PARTITION BY ${list}) > 1)`,
     reason: `another row has the same ${names.join(', ')}`,
   }
 }
+
+/** SQL for the number of different values, or of different tuples of several columns, among those without a NULL. */
+export const distinctCount = (columns: readonly string[]): string =>
+  `count(DISTINCT CASE WHEN ${columns.map((sql) => `${sql} IS NOT NULL`).join(' AND ')} THEN hash(${columns.join(', ')}) END)`
 
 /** The check that a row of another table has the same values. Throws TABLE_MISSING when there is no such table. */
 export async function reference(

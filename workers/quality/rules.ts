@@ -5,7 +5,7 @@ import { actionOf, ruleFault } from '../../shared/quality/rule-fault.ts'
 import type { BoundSql } from '../define.ts'
 import type { Connection } from '../lake/connection.ts'
 import { scrubbed } from '../lake/error.ts'
-import { fits } from '../lake/fit-columns.ts'
+import { fits, sameType } from '../lake/fit-columns.ts'
 import { literal } from '../lake/names.ts'
 import { conditionSql } from './expression-sql.ts'
 import { type Form, format, missing, range, reference, unique } from './row-rules.ts'
@@ -41,14 +41,15 @@ export async function checksOf(
   rules: readonly QualityRule[],
   bind: (text: string) => BoundSql,
 ): Promise<Check[]> {
-  const checks: Check[] = []
+  const made: { check: Check; probe: string | undefined }[] = []
   for (const rule of rules) {
     const fault = ruleFault(rule)
     if (fault) throw new AppError('CONFIG_INVALID', `The rule ${rule.rule}: ${fault.key}: ${fault.message}.`)
     for (const { probe, ...form } of await formsOf(connection, subject, rule, bind)) {
       const name = rule.name ?? [rule.rule, ...form.columns].join(' ')
       const { severity } = rule
-      const count = form.count ?? `count(*) FILTER (${form.fails ?? 'false'})`
+      // FILTER would copy the rows that fail, with all that the other aggregates need of them.
+      const count = form.count ?? `count_if(${form.fails ?? 'false'})`
       const check = {
         fails: undefined,
         ...form,
@@ -59,11 +60,31 @@ export async function checksOf(
         action: actionOf(rule),
         dimension: dimensionOf(rule),
       }
-      await tryOut(connection, subject, check, probe)
-      checks.push(check)
+      made.push({ check, probe })
     }
   }
+  const checks = made.map(({ check }) => check)
+  if (!(await areUsable(connection, subject, made)))
+    for (const { check, probe } of made) await tryOut(connection, subject, check, probe)
   return checks
+}
+
+// All of them at once, for most are sound; which one is not is found out one by one.
+async function areUsable(
+  connection: Connection,
+  subject: Subject,
+  made: readonly { check: Check; probe: string | undefined }[],
+): Promise<boolean> {
+  const probes = made.flatMap(({ probe }) => probe ?? [])
+  try {
+    if (probes.length > 0) await connection.rows(`SELECT ${probes.join(', ')}`)
+    const counts = made.map(({ check }) => check.count)
+    if (counts.length > 0) await connection.prepare(`SELECT ${counts.join(', ')} FROM ${subject.relation} r`)
+    return true
+  } catch (error) {
+    if (error instanceof AppError && error.code !== 'INTERNAL' && error.code !== 'CONFIG_INVALID') throw error
+    return false
+  }
 }
 
 // Patterns and bounds are worked out here and not in the middle of the data.
@@ -103,8 +124,10 @@ async function formsOf(
       return [{ columns: [name], fails: `${sql} IS NULL`, reason: `${name} is NULL` }]
     }
     case 'type': {
-      const { name, sql } = find(subject, rule.column)
-      const fails = `(${sql} IS NOT NULL AND NOT coalesce(${fits(rule.type, `${sql}::VARCHAR`)}, false))`
+      const { name, sql, type } = find(subject, rule.column)
+      const fails = sameType(type, rule.type)
+        ? 'false'
+        : `(${sql} IS NOT NULL AND NOT coalesce(${fits(rule.type, `${sql}::VARCHAR`)}, false))`
       return [{ columns: [name], fails, reason: `${name} is not a ${rule.type}` }]
     }
     case 'range':

@@ -19,7 +19,7 @@ export function tableForm(
       const found = rule.columns.map((name) => find(subject, name))
       return {
         columns: found.map(({ name }) => name),
-        count: found.map(({ sql }) => `count(*) FILTER (${missing(sql)})`).join(' + '),
+        count: found.map(({ sql }) => `count_if(${missing(sql)})`).join(' + '),
         reason: `less than ${rule.min} of the values are there`,
       }
     }

@@ -190,20 +190,22 @@ test('a profile has the counts, bounds, quantiles, top values and patterns of ea
 
 test('a profile of many rows is of a sample where it must be, and says so', async () => {
   await using t = await tenant()
-  const lines = ['id,v', ...Array.from({ length: 60_000 }, (_, i) => `${i},${i % 7}`)]
-  await load(t, lines, {}, { mode: 'replace' })
+  const lines = ['id,v,key', ...Array.from({ length: 60_000 }, (_, i) => `${i},${i % 7},${i}`)]
+  await load(t, lines, { rules: [{ rule: 'unique', columns: ['key'] }] }, { mode: 'replace' })
   const rows = await t.rows(
     `SELECT column_name AS c, row_count::INTEGER AS n, distinct_count::INTEGER AS d, distinct_is_estimate AS e, sample_rows::INTEGER AS s, pattern_rows::INTEGER AS p, quantiles[3] AS m
      FROM lake.raw.x_meta_profiles ORDER BY 1`,
   )
-  for (const row of rows) expect(row).toMatchObject({ n: 60_000, e: true })
+  for (const row of rows) expect(row).toMatchObject({ n: 60_000, e: row['c'] !== 'key' })
+  // Counted for its rule.
+  expect(rows[1]).toMatchObject({ c: 'key', d: 60_000 })
   expect(Number(rows[0]?.['s'])).toBeGreaterThan(3000)
   expect(Number(rows[0]?.['s'])).toBeLessThan(10_000)
   expect(Number(rows[0]?.['p'])).toBeGreaterThan(900)
   expect(Number(rows[0]?.['p'])).toBeLessThan(2000)
   expect(Math.abs(Number(rows[0]?.['d']) / 60_000 - 1)).toBeLessThan(0.1)
   expect(Math.abs(Number(rows[0]?.['m']) / 30_000 - 1)).toBeLessThan(0.1)
-  expect(rows[1]).toMatchObject({ d: 7, m: 3 })
+  expect(rows[2]).toMatchObject({ d: 7, m: 3 })
 })
 
 test('a load that is far from the loads before it has drifted, one like them has not, and the report tells the trend', async () => {
