@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
 import { z } from 'zod'
 import { orderColumns } from '../orders.ts'
-import { columnNames, type Counts, fileOf, type Snapshot, snapshots } from './snapshots.ts'
+import { columnNames, type Counts, fileOf, originColumns, originOf, type Snapshot, snapshots } from './snapshots.ts'
 
 // The bound: the statements of a versioned load and nothing around them. No rows of a wrong type, no repeated keys, no
 // receipt, no quarantine, no tenant; one process that dies with its data. It prints seconds and counts as JSON.
@@ -29,14 +29,14 @@ await duck.run(`SET TimeZone = 'UTC'`)
 await duck.run(
   `CREATE TABLE v (org_id VARCHAR, composite_key VARCHAR, ${typed.map(([name, type]) => `${name} ${type}`).join(', ')},
      version INTEGER, data_hash VARCHAR, change_type VARCHAR, changed_fields VARCHAR[], changed_by VARCHAR,
-     previous_version INTEGER, ingested_at TIMESTAMPTZ, is_current BOOLEAN, is_deleted BOOLEAN)`,
+     previous_version INTEGER, ingested_at TIMESTAMPTZ, is_current BOOLEAN, is_deleted BOOLEAN, ${originColumns})`,
 )
 const loads: Partial<Record<Snapshot, { seconds: number; counts: Counts }>> = {}
 for (const snapshot of snapshots) {
   const startedAt = performance.now()
   await duck.run('BEGIN')
   await stage(snapshot)
-  const counts = snapshot === 'initial' ? await first() : await apply()
+  const counts = snapshot === 'initial' ? await first(originOf(snapshot)) : await apply(originOf(snapshot))
   await duck.run('COMMIT')
   loads[snapshot] = { seconds: (performance.now() - startedAt) / 1000, counts }
 }
@@ -53,15 +53,15 @@ async function stage(snapshot: Snapshot): Promise<void> {
   )
 }
 
-async function first(): Promise<Counts> {
+async function first(origin: string): Promise<Counts> {
   const { rowsChanged } = await duck.run(
-    `INSERT INTO v SELECT 'bench', ${key('')}, ${list('')}, 1, ${hash('')}, 'INSERT', NULL, 'usr', NULL, now(), true, false
+    `INSERT INTO v SELECT 'bench', ${key('')}, ${list('')}, 1, ${hash('')}, 'INSERT', NULL, 'usr', NULL, now(), true, false, ${origin}
      FROM s`,
   )
   return { inserted: rowsChanged, updated: 0, deleted: 0 }
 }
 
-async function apply(): Promise<Counts> {
+async function apply(origin: string): Promise<Counts> {
   await duck.run(
     `CREATE OR REPLACE TEMP TABLE d AS
      WITH a AS (SELECT order_id, hash(${list('')}) AS h, rowid AS r FROM s),
@@ -83,7 +83,7 @@ async function apply(): Promise<Counts> {
   await duck.run(`UPDATE v SET is_current = false WHERE rowid IN (SELECT old_row FROM n WHERE old_row IS NOT NULL)`)
   await duck.run(
     `INSERT INTO v SELECT 'bench', k, ${list('')}, coalesce(old_version, 0) + 1, h, change, f, 'usr', old_version, now(),
-       true, change = 'DELETE' FROM n`,
+       true, change = 'DELETE', ${origin} FROM n`,
   )
   const reader = await duck.runAndReadAll(
     `SELECT count(*) FILTER (change = 'INSERT'), count(*) FILTER (change = 'UPDATE'), count(*) FILTER (change = 'DELETE')

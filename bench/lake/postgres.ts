@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import pg from 'pg'
 import { from } from 'pg-copy-streams'
 import { orderColumns } from '../orders.ts'
-import { columnNames, type Counts, fileOf, type Snapshot, snapshots } from './snapshots.ts'
+import { columnNames, type Counts, fileOf, originColumns, originOf, type Snapshot, snapshots } from './snapshots.ts'
 
 /** Settings that the server needs so that it is a peer: safe on disk, and no smaller than the engine beside it. */
 export const peerSettings = (memoryMiB: number, threads: number): string[] => [
@@ -43,7 +43,7 @@ export async function loadPostgres(
     await client.query(
       `create table v (org_id text, composite_key text, ${columns.join(', ')}, version int, data_hash bytea, change_type text,
          changed_fields text[], changed_by text, previous_version int, ingested_at timestamptz, is_current bool, is_deleted bool,
-         primary key (composite_key, version))`,
+         ${originColumns}, primary key (composite_key, version))`,
     )
     const loads: Partial<Record<Snapshot, { seconds: number; counts: Counts }>> = {}
     for (const snapshot of snapshots) {
@@ -55,7 +55,7 @@ export async function loadPostgres(
         client.query(from('copy s from stdin (format csv, header)')),
       )
       await client.query('analyze s')
-      const counts = await merge(client)
+      const counts = await merge(client, originOf(snapshot))
       await client.query('commit')
       loads[snapshot] = { seconds: (performance.now() - startedAt) / 1000, counts }
       await client.query('analyze v')
@@ -68,7 +68,7 @@ export async function loadPostgres(
 }
 
 // The rows that differ are found once; MERGE before PostgreSQL 17 cannot see what the source no longer has.
-async function merge(client: pg.Client): Promise<Counts> {
+async function merge(client: pg.Client, origin: string): Promise<Counts> {
   await client.query('drop table if exists n')
   await client.query(
     `create temp table n as
@@ -85,10 +85,11 @@ async function merge(client: pg.Client): Promise<Counts> {
   await client.query(
     `merge into v using n on v.composite_key = n.k and v.version = n.old_version
      when matched then update set is_current = false
-     when not matched then insert values ('bench', n.k, ${list('n.')}, 1, n.h, n.change, null, 'usr', null, now(), true, false)`,
+     when not matched then insert values ('bench', n.k, ${list('n.')}, 1, n.h, n.change, null, 'usr', null, now(), true, false, ${origin})`,
   )
   await client.query(
-    `insert into v select 'bench', k, ${list('')}, old_version + 1, h, change, f, 'usr', old_version, now(), true, change = 'DELETE'
+    `insert into v select 'bench', k, ${list('')}, old_version + 1, h, change, f, 'usr', old_version, now(), true, change = 'DELETE',
+       ${origin}
      from n where old_version is not null`,
   )
   const { rows } = await client.query<{ change: string; count: string }>(

@@ -51,5 +51,13 @@ function rowsOf(rows: number, changedOf1000: number): string {
     WHERE h < ${changed} OR h >= ${gone}`
 }
 
+/** SQL for what every side writes at the end of a version: which load it came with. The columns are `originColumns`. */
+export const originOf = (snapshot: Snapshot): string =>
+  `now(), '${snapshot}.csv', 'run_bench', 'step', 1, ${snapshots.indexOf(snapshot) + 1}`
+
+/** Their definitions, in words that both engines know. */
+export const originColumns = `last_modified TIMESTAMPTZ, source_file VARCHAR, run_id VARCHAR, step_key VARCHAR, step_attempt INTEGER,
+  load_number BIGINT`
+
 /** The columns of the snapshots. */
 export const columnNames = Object.keys(orderColumns)
