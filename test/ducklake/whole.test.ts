@@ -10,6 +10,7 @@ import { openLake } from '../../workers/lake/open.ts'
 import { type LakeOptions, removeCatalog } from '../../workers/lake/tenant-store.ts'
 import type { ProcessPool } from '../../workers/process/pool.ts'
 import { spawnTenantProcess } from '../../workers/process/spawn.ts'
+import { answerRead } from '../../workers/reader/answer-read.ts'
 import { runStep } from '../../workers/run-step.ts'
 import { checks, diagnose } from '../../standalone/doctor/diagnose.ts'
 import { openHouse } from '../../standalone/doctor/house.ts'
@@ -114,6 +115,14 @@ const asPlatform = async (verb: string, tenantId: string): Promise<unknown> =>
       token: plane.platformToken,
     })
   ).data.result.errors
+const tablesOf = (tenantId: string, lake: LakeOptions) =>
+  answerRead(
+    plane.ports,
+    pool,
+    { tenantId, operation: 'tables', table: '', arguments: {} },
+    { worker: 'wrk_test', dataDir: root, lake, allowPrivateNetwork: false, leaseMs: 30_000 },
+    AbortSignal.timeout(10_000),
+  )
 const keyOf = (id: string): Promise<string> =>
   withTenant(plane.ports.db, { tenantId: id, side: 'worker' }, (tx) => plane.ports.secrets.lakeKey(tx, id))
 
@@ -145,6 +154,7 @@ test('a tenant’s lake is encrypted from the first load, whatever its data key 
   expect(plane.logged.join()).not.toContain(key)
   expect(await worked(lake, asPlatform('offboardTenant', t.id))).toEqual([])
   await expect(keyOf(t.id)).rejects.toMatchObject({ code: 'SECRET_UNREADABLE' })
+  expect(await tablesOf(t.id, lake)).toEqual([])
   await expect(readFile(file)).rejects.toMatchObject({ code: 'ENOENT' })
 })
 
@@ -174,6 +184,7 @@ test('a tenant that leaves a DuckLake leaves neither schema nor role in the cata
     expect(await load(t, lake, `1,${needle}`)).toBe('SUCCEEDED')
     expect(await left()).toHaveLength(2)
     expect(await worked(lake, asPlatform('offboardTenant', t.id))).toEqual([])
+    expect(await tablesOf(t.id, lake)).toEqual([])
     expect(await left()).toEqual([])
   } finally {
     await client.end()

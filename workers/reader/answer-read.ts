@@ -23,8 +23,8 @@ export type ReadOptions = {
 }
 
 /**
- * Reads a tenant's lake in the tenant's own process, which it starts when there is none. A tenant without a lake has no
- * tables. Throws UNAVAILABLE while another worker has the lake, and what `readLake` throws.
+ * Reads a tenant's lake in the tenant's own process, which it starts when there is none. A tenant without a lake, or that
+ * has left, has no tables. Throws UNAVAILABLE while another worker has the lake, and what `readLake` throws.
  */
 export async function answerRead(
   ports: Ports,
@@ -40,7 +40,8 @@ export async function answerRead(
       .from(tenant)
       .innerJoin(tenantLimit, eq(tenantLimit.tenantId, tenant.id))
       .where(eq(tenant.id, tenantId))
-    return row && boundTo(ports, tx, row, options.lake)
+    // Of one that has left nothing may be made anew: no role of a catalog, and there is no key.
+    return row && row.tenant.status !== 'offboarded' ? boundTo(ports, tx, row, options.lake) : undefined
   })
   const isThere = bound !== undefined && (options.lake.catalogUrl !== undefined || (await isFile(options, tenantId)))
   if (!isThere) {
