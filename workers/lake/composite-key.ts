@@ -28,5 +28,7 @@ const isShort = (type: string): boolean => plainTypes.test(type.toUpperCase())
 // The texts of numbers, dates and UUIDs hold neither `_` nor `%`.
 function part(column: string, type: string): string {
   if (isShort(type)) return `${column}::VARCHAR`
-  return `replace(replace(${column}::VARCHAR, '%', '%25'), '_', '%5F')`
+  const text = `${column}::VARCHAR`
+  // To look is a fourth of the time that to replace takes where there is nothing to replace.
+  return `CASE WHEN contains(${text}, '%') OR contains(${text}, '_') THEN replace(replace(${text}, '%', '%25'), '_', '%5F') ELSE ${text} END`
 }
