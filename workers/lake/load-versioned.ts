@@ -279,19 +279,19 @@ async function applyChanges(
     if (!load.plan)
       await guardDeletes(connection, table.name, deletable(load, staging), staging.relation, load.deleteLimit ?? 1)
   }
-  // 2. The wide rows, the stored hash and the names of changed fields: for those alone.
+  // 2. The wide rows, the stored hash and the names of changed fields: for those alone, in one look at either side. A
+  // tombstone has the values of the row that is gone.
+  const values = columns.map(
+    ({ name }) => `if(d.__change = 'DELETE', o.${quoted(name)}, s.${quoted(name)}) AS ${quoted(name)}`,
+  )
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE next AS
      SELECT d.__change, d.__old_version, d.__old_row, coalesce(o.composite_key, ${compositeKey(load.orgId, table.name, keys, 's.')}) AS __key,
-       ${rowHash(columns, 's.')} AS __hash,
+       CASE WHEN d.__change = 'DELETE' THEN o.data_hash ELSE ${rowHash(columns, 's.')} END AS __hash,
        CASE WHEN d.__change = 'UPDATE' THEN list_filter([${changed}], lambda x: x IS NOT NULL) END AS __fields,
-       coalesce(o.ingested_at, ${moment}) AS __first_seen, ${fileOf(staging.files, 's.__row')} AS __file, ${list('s.')}
-     FROM differing d JOIN ${staging.relation} s ON s.__row = d.__row LEFT JOIN ${target} o ON o.rowid = d.__old_row
-     WHERE d.__change <> 'DELETE'
-     UNION ALL BY NAME
-     SELECT d.__change, d.__old_version, d.__old_row, o.composite_key AS __key, o.data_hash AS __hash, NULL::VARCHAR[] AS __fields,
-       o.ingested_at AS __first_seen, NULL::VARCHAR AS __file, ${list('o.')}
-     FROM differing d JOIN ${target} o ON o.rowid = d.__old_row WHERE d.__change = 'DELETE'`,
+       coalesce(o.ingested_at, ${moment}) AS __first_seen,
+       CASE WHEN d.__change <> 'DELETE' THEN ${fileOf(staging.files, 's.__row')} END AS __file, ${values.join(', ')}
+     FROM differing d LEFT JOIN ${staging.relation} s ON s.__row = d.__row LEFT JOIN ${target} o ON o.rowid = d.__old_row`,
   )
   await connection.run(
     `UPDATE ${target} SET is_current = false WHERE rowid IN (SELECT __old_row FROM next WHERE __old_row IS NOT NULL)`,
