@@ -25,7 +25,8 @@ const changed = columnNames
   .map((name) => `CASE WHEN s.${name} IS DISTINCT FROM o.${name} THEN '${name}' END`)
   .join(', ')
 
-await duck.run(`SET TimeZone = 'UTC'`)
+// As the product has it, and as PostgreSQL beside it: what is committed is in the log and on disk, and gets into the table later.
+await duck.run(`SET TimeZone = 'UTC'; SET checkpoint_threshold = '128MiB'`)
 await duck.run(
   `CREATE TABLE v (org_id VARCHAR, composite_key VARCHAR, ${typed.map(([name, type]) => `${name} ${type}`).join(', ')},
      version INTEGER, data_hash VARCHAR, change_type VARCHAR, changed_fields VARCHAR[], changed_by VARCHAR,
