@@ -36,7 +36,7 @@ const without: Readonly<Record<string, string>> = {
   'graphql-yoga/esm/plugins/use-graphiql.js':
     'export const useGraphiQL = undefined, renderGraphiQL = undefined, shouldRenderGraphiQL = undefined',
   'graphql-yoga/esm/plugins/request-parser/post-multipart.js':
-    'export const isPOSTMultipartRequest = undefined, parsePOSTMultipartRequest = undefined',
+    'export const isPOSTMultipartRequest = () => false, parsePOSTMultipartRequest = undefined',
   '@whatwg-node/server/esm/uwebsockets.js':
     "export { fakePromise } from '@whatwg-node/promise-helpers'; export const isUWSResponse = () => false, getRequestFromUWSRequest = undefined, sendResponseToUwsOpts = undefined",
 }
