@@ -1,6 +1,7 @@
-import { messages as kinds, type PGlite, protocol, type QueryOptions } from '@electric-sql/pglite'
-import { drizzle } from 'drizzle-orm/pglite'
-import type { Begin, Build, Db, Exchange } from '../shared/db/db.ts'
+import { messages as kinds, type PGlite, protocol } from '@electric-sql/pglite'
+import { DrizzleQueryError } from 'drizzle-orm'
+import type { Begin, Build, Exchange } from '../shared/db/db.ts'
+import { plainQuery, typesAsText } from '../shared/db/plain-query.ts'
 
 const { serialize } = protocol
 
@@ -10,28 +11,30 @@ const { serialize } = protocol
  */
 export function exchangeOver(client: PGlite): Required<Exchange> {
   const ask = async <T>(begin: readonly Begin[], build: Build<T>): Promise<T> => {
-    const query = async (sql: string, params: unknown[], options: QueryOptions): Promise<{ rows: unknown[] }> => {
-      const message = Buffer.concat([
-        ...begin.flatMap(({ text, values }) => [
-          serialize.parse({ text }),
-          serialize.bind({ values: values.map(textOf) }),
-          serialize.execute({}),
-        ]),
-        serialize.parse({ text: sql }),
-        serialize.bind({ values: params.map(textOf) }),
-        serialize.describe({ type: 'P' }),
+    const { text, values, read } = plainQuery(build)
+    const message = Buffer.concat([
+      ...begin.flatMap((one) => [
+        serialize.parse({ text: one.text }),
+        serialize.bind({ values: one.values.map(textOf) }),
         serialize.execute({}),
-        serialize.sync(),
-      ])
-      await client.waitReady
-      // Between the statements of somebody's transaction is no place for ours; runExclusive alone keeps to single queries.
-      const { messages } = await client._runExclusiveTransaction(() =>
-        client._runExclusiveQuery(() => client.execProtocol(message)),
-      )
-      return { rows: rowsOf(client, messages, options) }
-    }
-    // Drizzle asks nothing else of a client, as long as a single query is built.
-    return build(drizzle({ client: { query } as unknown as PGlite }) as unknown as Db)
+      ]),
+      serialize.parse({ text }),
+      serialize.bind({ values: values.map(textOf) }),
+      serialize.describe({ type: 'P' }),
+      serialize.execute({}),
+      serialize.sync(),
+    ])
+    await client.waitReady
+    // Between the statements of somebody's transaction is no place for ours; runExclusive alone keeps to single queries.
+    const asked = client._runExclusiveTransaction(() => client._runExclusiveQuery(() => client.execProtocol(message)))
+    const { messages } = await asked.catch((error: Error) => {
+      throw new DrizzleQueryError(text, values, error)
+    })
+    const { columns, rows } = rowsOf(client, messages)
+    if (read) return read(rows) as T
+    const named = rows.map((row) => Object.fromEntries(columns.map(({ name }, at) => [name, row[at]] as const)))
+    // What is built knows its type.
+    return { rows: named } as T
   }
   return { read: ask, call: ask }
 }
@@ -43,19 +46,15 @@ const textOf = (value: unknown): string | null => {
 }
 
 // Rows before the first description are those of what began, which nobody asked to be described.
-function rowsOf(client: PGlite, messages: readonly unknown[], { rowMode, parsers = {} }: QueryOptions): unknown[] {
+function rowsOf(client: PGlite, messages: readonly unknown[]): { columns: readonly kinds.Field[]; rows: unknown[][] } {
   const read = ({ dataTypeID: type }: kinds.Field, text: string | null): unknown =>
-    text === null ? null : ((parsers[type] ?? client.parsers[type])?.(text, type) ?? text)
+    text === null || typesAsText.has(type) ? text : (client.parsers[type]?.(text, type) ?? text)
   let columns: readonly kinds.Field[] | undefined
-  const rows: unknown[] = []
+  const rows: unknown[][] = []
   for (const message of messages) {
     if (message instanceof kinds.RowDescriptionMessage) columns = message.fields
-    else if (columns && message instanceof kinds.DataRowMessage) {
-      const values = columns.map((column, at) => read(column, message.fields[at] ?? null))
-      rows.push(
-        rowMode === 'array' ? values : Object.fromEntries(columns.map(({ name }, at) => [name, values[at]] as const)),
-      )
-    }
+    else if (columns && message instanceof kinds.DataRowMessage)
+      rows.push(columns.map((column, at) => read(column, message.fields[at] ?? null)))
   }
-  return rows
+  return { columns: columns ?? [], rows }
 }

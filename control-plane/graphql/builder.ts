@@ -5,6 +5,7 @@ import type { Scope } from '../../schema/roles.ts'
 import { AppError } from '../../shared/errors.ts'
 import { holds } from '../auth/api-key.ts'
 import { authOf, type Context } from '../context.ts'
+import { momentText } from './moment-text.ts'
 
 /**
  * The one builder of the schema. Every root field and every type with a tenant's data names its scope: `authScopes:
@@ -70,7 +71,7 @@ builder.subscriptionType({
 
 builder.scalarType('DateTime', {
   description: 'A moment in UTC, as `2026-11-20T08:30:00.000Z`.',
-  serialize: (value) => value.toISOString(),
+  serialize: momentText,
   parseValue: (value) => {
     const at = typeof value === 'string' ? new Date(value) : undefined
     if (!at || Number.isNaN(at.getTime()))

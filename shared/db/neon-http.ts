@@ -1,10 +1,10 @@
-import { neon, neonConfig, NeonDbError } from '@neondatabase/serverless'
+import { neon, neonConfig, NeonDbError, types } from '@neondatabase/serverless'
 import { DrizzleQueryError } from 'drizzle-orm'
-import { drizzle } from 'drizzle-orm/neon-http'
 import type { Clock } from '../clock.ts'
 import { isDatabaseAway } from './away.ts'
-import { type Begin, type Build, type Db, type Exchange, statementOf } from './db.ts'
+import type { Begin, Build, Exchange } from './db.ts'
 import { persistently } from './persistently.ts'
+import { plainQuery, typesAsText } from './plain-query.ts'
 
 // The database stops a statement of the API by itself after 5 s; this is for one that does not answer at all.
 const answerMs = 6_000
@@ -16,14 +16,15 @@ const answerMs = 6_000
 export function neonExchange(url: string, clock: Pick<Clock, 'sleep'>): Required<Exchange> {
   neonConfig.fetchFunction = (input: string, init: RequestInit) =>
     fetch(input, { ...init, signal: AbortSignal.timeout(answerMs) })
-  const http = drizzle({ client: neon(url) })
+  for (const type of typesAsText) types.setTypeParser(type, (text: string) => text)
+  const client = neon(url)
   const ask = async <T>(begin: readonly Begin[], build: Build<T>): Promise<T> => {
-    // `build` makes one of Drizzle's queries, which is what a batch takes; its types know each kind of them apart.
-    const query = build(http as unknown as Db) as unknown as ReturnType<typeof http.execute>
-    const before = begin.map((one) => http.execute(statementOf(one)))
-    // Its type wants to see that there is one.
-    const answers = await http.batch([...before, query] as unknown as [typeof query])
-    return (answers as unknown[]).at(-1) as T
+    const { text, values, read } = plainQuery(build)
+    const queries = [...begin, { text, values }].map((one) => client.query(one.text, one.values))
+    const answers = await client.transaction(queries, { fullResults: true, arrayMode: read !== undefined })
+    const answer = answers.at(-1)
+    // What is built knows its type.
+    return (read ? read(answer?.rows as unknown[][]) : answer) as T
   }
   return {
     call: (begin, build) => ask(begin, build).catch(failed),

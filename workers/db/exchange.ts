@@ -1,6 +1,7 @@
-import { drizzle } from 'drizzle-orm/node-postgres'
+import { DrizzleQueryError } from 'drizzle-orm'
 import pg from 'pg'
-import type { Begin, Build, Db, Exchange } from '../../shared/db/db.ts'
+import type { Begin, Build, Exchange } from '../../shared/db/db.ts'
+import { plainQuery, typesAsText } from '../../shared/db/plain-query.ts'
 
 /**
  * A query and what begins its transaction over a pool, in one exchange with the server. Statements that are sent without a
@@ -9,12 +10,22 @@ import type { Begin, Build, Db, Exchange } from '../../shared/db/db.ts'
  */
 export function exchangeOver(pool: pg.Pool): Required<Exchange> {
   const ask = async <T>(begin: readonly Begin[], build: Build<T>): Promise<T> => {
-    const query = (config: pg.QueryConfig, values: unknown[]): Promise<Result> =>
-      sendOver(pool, (answer) => new QueryAfter(begin, config, values, answer))
-    // Drizzle asks nothing else of a client, as long as a single query is built.
-    return build(drizzle({ client: { query } as unknown as pg.Client }) as unknown as Db)
+    const { text, values, read } = plainQuery(build)
+    const config = { text, types, ...(read ? { rowMode: 'array' } : {}) }
+    const result = await sendOver(pool, (answer) => new QueryAfter(begin, config, values, answer)).catch(
+      (error: Error) => {
+        throw new DrizzleQueryError(text, values, error)
+      },
+    )
+    // What is built knows its type.
+    return (read ? read(result.rows as unknown as unknown[][]) : result) as T
   }
   return { read: ask, call: ask }
+}
+
+const asText = (text: string): string => text
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (id, format) => (typesAsText.has(id) ? asText : pg.types.getTypeParser(id, format)),
 }
 
 async function sendOver(pool: pg.Pool, made: (answer: Answer) => Inside): Promise<Result> {
