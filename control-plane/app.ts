@@ -72,6 +72,8 @@ export function createApp(options: AppOptions): App {
     graphiql: options.development,
     landingPage: false,
     batching: false,
+    // Read and bounded before: it gets what was in it.
+    maxRequestBodySize: false,
     multipart: false,
     logging: false,
     maskedErrors: false,
@@ -118,10 +120,7 @@ export function createApp(options: AppOptions): App {
     const read = async (bytesMax: number): Promise<Params> =>
       request.method === 'GET' ? readGet(url) : readPost(request, bytesMax)
     const answered = await answer(request, requestId, host, isPage ? undefined : read, async (context, end) => {
-      // Its body has been read.
-      const { method, headers, signal } = request
-      const asked = isPage ? request : new Request(url, { method, headers, signal })
-      const response = await whenSettled(context, yoga.fetch(asked, context))
+      const response = await whenSettled(context, yoga.fetch(request, context))
       if (response.headers.get('content-type')?.startsWith('text/event-stream')) return withEventIds(response, end)
       end()
       return response

@@ -90,25 +90,20 @@ async function answer(
   { waitUntil, leaving, onStream }: Lent,
 ): Promise<void> {
   const gone = new AbortController()
-  // With a reason: without one an exception is made, with its stack, for nobody.
-  response.once('close', () => gone.abort('gone'))
-  const hasBody = request.method !== 'GET' && request.method !== 'HEAD'
-  const headers = new Headers()
-  for (const [name, value] of Object.entries(request.headers)) {
-    for (const one of [value ?? []].flat()) headers.append(name, one)
-  }
-  const reply = await handler.fetch(
-    new Request(new URL(request.url ?? '/', `http://${request.headers.host ?? 'localhost'}`), {
-      method: request.method ?? 'GET',
-      headers,
-      signal: gone.signal,
-      ...(hasBody ? { body: Readable.toWeb(request) as ReadableStream<Uint8Array>, duplex: 'half' as const } : {}),
-    }),
-    { waitUntil, address: request.socket.remoteAddress },
-  )
-  const isStream = reply.headers.get('content-type')?.startsWith('text/event-stream') === true
-  response.writeHead(reply.status, Object.fromEntries(reply.headers))
-  if (!reply.body) return void response.end()
+  response.once('close', () => {
+    // With a reason: without one an exception is made, with its stack, for nobody.
+    if (!response.writableFinished) gone.abort('gone')
+  })
+  // It has what is used of a request.
+  const asked = new Incoming(request, gone.signal) as unknown as Request
+  const reply = await handler.fetch(asked, { waitUntil, address: request.socket.remoteAddress })
+  const type = reply.headers.get('content-type') ?? ''
+  const isStream = type.startsWith('text/event-stream')
+  // An answer in JSON is whole already.
+  const text = /^application\/(graphql-response\+)?json\b/.test(type) ? await reply.text() : undefined
+  const length = text === undefined ? {} : { 'content-length': Buffer.byteLength(text) }
+  response.writeHead(reply.status, { ...Object.fromEntries(reply.headers), ...length })
+  if (text !== undefined || !reply.body) return void response.end(text)
   if (isStream) {
     // Subscriptions must show their headers before their first event; other headers leave with what follows them.
     response.flushHeaders()
@@ -116,6 +111,33 @@ async function answer(
     onStream(new Promise((resolve) => response.once('close', resolve)))
   }
   await send(reply.body, response, gone.signal, isStream ? leaving : undefined)
+}
+
+// What the API uses of a request. The class of the runtime checks and copies all of it, and reads a body that nobody asks for.
+class Incoming {
+  readonly url: string
+  readonly method: string
+  readonly headers = new Headers()
+  readonly signal: AbortSignal
+  readonly #message: IncomingMessage
+  #body: ReadableStream<Uint8Array> | undefined
+
+  constructor(message: IncomingMessage, signal: AbortSignal) {
+    this.url = new URL(message.url ?? '/', `http://${message.headers.host ?? 'localhost'}`).href
+    this.method = message.method ?? 'GET'
+    this.signal = signal
+    this.#message = message
+    for (const [name, value = ''] of Object.entries(message.headers)) {
+      if (typeof value === 'string') this.headers.append(name, value)
+      else for (const one of value) this.headers.append(name, one)
+    }
+  }
+
+  get body(): ReadableStream<Uint8Array> | null {
+    if (this.method === 'GET' || this.method === 'HEAD') return null
+    // Node's types of web streams are their own.
+    return (this.#body ??= Readable.toWeb(this.#message) as ReadableStream<Uint8Array>)
+  }
 }
 
 // By its reader: the GraphQL server makes streams of a class of its own, which Node's own adapters refuse. Nothing is read

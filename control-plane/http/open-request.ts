@@ -23,6 +23,8 @@ export function openRequest(
 ): OpenRequest {
   const laterWork: Promise<void>[] = []
   const gone = new AbortController()
+  if (request.signal.aborted) gone.abort('gone')
+  else request.signal.addEventListener('abort', () => gone.abort('gone'), { once: true })
   const ports = { ...opened, db: inTimeOnly(opened.db, gone.signal, () => context.pledge) }
   const context: Context = {
     ports,
@@ -41,7 +43,7 @@ export function openRequest(
     idempotency: { key: request.headers.get('idempotency-key') ?? undefined, isReplay: false },
     spending: { cost: 0, points: 0, standing: undefined },
     stop: (reason) => gone.abort(reason),
-    signal: AbortSignal.any([gone.signal, request.signal]),
+    signal: gone.signal,
     later(work) {
       const logged = work().catch((error) =>
         ports.log.warn('hint.lost', { requestId, error: describeError(innermost(error)) }),
