@@ -1,14 +1,10 @@
 import type { Connection } from '../lake/connection.ts'
 import type { Attempt } from '../lake/receipt.ts'
 
-// The form of a text takes as long to make as all the rest that is found out of it.
-const patternRows = 1000
-
 /**
  * Writes the profile of `measured` into `x_meta_profiles`, one row per column, in the place of an earlier one of the same
  * step. Counts, nulls, least, greatest, mean and deviation are of all rows; quantiles and top values are of the sample, and
- * so is the number of distinct values where the sample is all rows. Patterns are of 1,000 to 2,000 rows of the sample, or of all
- * where it has fewer.
+ * patterns of a part of it; the number of distinct values is of either.
  */
 export async function keepProfile(
   connection: Connection,
@@ -25,17 +21,14 @@ export async function keepProfile(
        nulls, distinct_count, distinct_is_estimate, min_value, max_value, mean, deviation, quantiles, sample_rows, top_values,
        pattern_rows, patterns)
      WITH columns AS (SELECT row_count, unnest(profile) AS p, generate_subscripts(profile, 1) AS i FROM measured),
-       sampled AS (SELECT unnest(sample) AS cell,
-         generate_subscripts(sample, 1) % greatest(len(sample) // ${patternRows}, 1) = 0 AS is_shown FROM measured),
-       cells AS (SELECT unnest(cell) AS v, generate_subscripts(cell, 1) AS i, is_shown FROM sampled),
-       counted AS (SELECT i, v, count(*) AS n, count(*) FILTER (is_shown) AS shown FROM cells WHERE v IS NOT NULL GROUP BY i, v),
        tops AS (SELECT i, to_json(arg_min({'value': v, 'count': n}, (-n, v), 10)) AS top_values, count(*) AS distinct_values,
-         sum(n)::BIGINT AS n, sum(shown)::BIGINT AS shown FROM counted GROUP BY i),
+         sum(n)::BIGINT AS n, sum(shown)::BIGINT AS shown FROM sampled GROUP BY i),
        shapes AS (SELECT i, left(regexp_replace(regexp_replace(regexp_replace(v, '[0-9]', '9', 'g'), '[a-z]', 'a', 'g'), '[A-Z]', 'A', 'g'), 60) AS shape,
-         sum(shown)::BIGINT AS n FROM counted WHERE shown > 0 GROUP BY ALL),
+         sum(shown)::BIGINT AS n FROM sampled WHERE shown > 0 GROUP BY ALL),
        patterns AS (SELECT i, to_json(arg_min({'pattern': shape, 'count': n}, (-n, shape), 5)) AS patterns FROM shapes GROUP BY i),
-       numbers AS (SELECT i, quantile_cont(TRY_CAST(v AS DOUBLE), [0.05, 0.25, 0.5, 0.75, 0.95]) AS quantiles
-         FROM cells SEMI JOIN (SELECT i FROM columns WHERE p.mean IS NOT NULL) USING (i) GROUP BY i)
+       numbers AS (SELECT i, quantile_cont(v, [0.05, 0.25, 0.5, 0.75, 0.95]) AS quantiles
+         FROM (SELECT i, TRY_CAST(v AS DOUBLE) AS v, unnest(range(n)) FROM sampled
+           SEMI JOIN (SELECT i FROM columns WHERE p.mean IS NOT NULL) USING (i)) GROUP BY i)
      SELECT $1, $2, $3, $4::BIGINT, now(), p.name, p.type, row_count, row_count - p.present,
        least(coalesce(p.distinct_values, t.distinct_values, 0), p.present), p.is_estimate,
        p.least, p.greatest, p.mean, p.deviation, n.quantiles, coalesce(t.n, 0), t.top_values, coalesce(t.shown, 0), s.patterns
