@@ -1,7 +1,17 @@
 import type { Tree } from '../lake/parse.ts'
-
-/** A column of the lake that a value comes from. `isCopied`: the value is taken over as it is. */
-export type Origin = { table: string; column: string; isCopied: boolean }
+import {
+  computed,
+  findColumn,
+  merged,
+  type Origin,
+  originsOf,
+  type Out,
+  type Relation,
+  renamed,
+  visibleOf,
+  weigh,
+} from './origins.ts'
+import { listOf, lower, objectOf, same } from './tree.ts'
 
 /**
  * Where the result of a query comes from: every table that it reads in any way, and for each column of the result those
@@ -32,10 +42,6 @@ export function lineageOf(tree: Tree, catalog: Catalog, result: readonly string[
 }
 
 type Reader = { catalog: Catalog; tables: Set<string> }
-/** `isOpen`: stands for columns whose names are not known. */
-type Out = { name: string; origins: Origin[]; isOpen?: boolean }
-/** `hidden`: columns that another relation of a USING stands for; they count only with the name of the relation. */
-type Relation = { name: string; columns: Out[]; hidden: Set<string> }
 type Scope = { common: Map<string, Out[]>; outer: Relation[][] }
 
 function readQuery(node: Tree, scope: Scope, reader: Reader): Out[] {
@@ -273,14 +279,6 @@ function readReference(names: readonly string[], scope: Scope, beside: readonly 
   return []
 }
 
-function findColumn(relations: readonly Relation[], name: string): Out | undefined {
-  const visible = visibleOf(relations)
-  return visible.find((column) => same(column.name, name)) ?? visible.find((column) => column.isOpen)
-}
-
-const visibleOf = (relations: readonly Relation[]): Out[] =>
-  relations.flatMap(({ columns, hidden }) => columns.filter((column) => !hidden.has(lower(column.name))))
-
 function parametersOf(node: unknown): string[] {
   if (Array.isArray(node)) return node.flatMap(parametersOf)
   const object = objectOf(node)
@@ -288,38 +286,7 @@ function parametersOf(node: unknown): string[] {
   return [...listOf<string>(object['column_names']).map(lower), ...children.flatMap(parametersOf)]
 }
 
-function renamed(columns: readonly Out[], aliases: unknown): Out[] {
-  const names = listOf<string>(aliases)
-  return columns.map((column, index) => ({ ...column, name: names[index] ?? column.name }))
-}
-
-const merged = (column: Out, other: Out | undefined): Out => ({
-  ...column,
-  origins: originsOf([...column.origins, ...(other?.origins ?? [])], true),
-})
-
-// Each origin once; of two ways to the same column the one that computes counts.
-function originsOf(origins: readonly Origin[], keepsCopies: boolean): Origin[] {
-  const found = new Map<string, Origin>()
-  for (const origin of origins) {
-    const key = JSON.stringify([origin.table, origin.column])
-    const isCopied = keepsCopies && origin.isCopied && (found.get(key)?.isCopied ?? true)
-    found.set(key, { ...origin, isCopied })
-  }
-  return [...found.values()]
-}
-
-const computed = (origins: readonly Origin[]): Origin[] => originsOf(origins, false)
-// Grows with each origin that is added and with each that turns out to be computed.
-const weigh = (columns: readonly Out[]): number =>
-  columns.reduce((sum, { origins }) => sum + origins.reduce((all, { isCopied }) => all + (isCopied ? 1 : 2), 0), 0)
 const namesOf = (aliases: unknown, name: string): string[] => {
   const names = listOf<string>(aliases)
   return names.length > 0 ? names : [name]
 }
-
-// The tree is the engine's own JSON; where it has nothing it leaves the field out.
-const objectOf = (node: unknown): Tree => (typeof node === 'object' && node !== null ? (node as Tree) : {})
-const listOf = <T = Tree>(node: unknown): T[] => (Array.isArray(node) ? (node as T[]) : [])
-const lower = (name: unknown): string => String(name ?? '').toLowerCase()
-const same = (one: string, other: string): boolean => lower(one) === lower(other)
