@@ -28,6 +28,14 @@ const changed = columnNames
  * Loads the snapshots into a versioned table of PostgreSQL the way a careful person writes it: COPY into an unlogged
  * table, one MERGE that closes what changed or is gone and adds what is new, one INSERT of the next versions. Answers
  * seconds from the file to the commit, and counts.
+ *
+ * Both sides keep every version with its hash, its changed fields and the load it came with, from which the change log
+ * of either is a view; both have their log on disk when they commit, and put it into the table later.
+ * PostgreSQL alone keeps an index, the key's, which is also how it refuses a key twice; the lake looks at the keys of
+ * each load instead. The lake alone says which rows cannot be read and why, refuses values that would be rounded, and writes
+ * receipt and metrics: COPY takes all rows or none. Kind to PostgreSQL are the unlogged and temporary tables, a hash
+ * of half the bytes, and that its ANALYZE of the versions is not counted; unkind is that the first load is a MERGE too, which
+ * an INSERT of its own would spare the copy of its rows.
  */
 export async function loadPostgres(
   url: string,
