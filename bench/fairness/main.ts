@@ -147,18 +147,21 @@ const spent = (done: readonly Done[], { tenantId }: Tenant, from: number, to: nu
     .filter((one) => one.tenantId === tenantId)
     .reduce((sum, one) => sum + Math.max(0, Math.min(one.endedAt, to) - Math.max(one.pickedAt, from)), 0)
 
-// Looks at which the whole pool does nothing although something could be claimed for longer than a claim takes.
+// Looks at which the whole pool does nothing although something could be claimed for longer than a claim takes, from the
+// first claim on: before it the processes are still connecting.
 function sampleIdle(db: Db): { stop(): Promise<number> } {
   const stopping = new AbortController()
   const sampled = (async () => {
     let idle = 0
+    let isUp = false
     for (; !stopping.signal.aborted; await systemClock.sleep(50, stopping.signal)) {
-      const [row] = await rowsOf<{ idle: boolean }>(
+      const [row] = await rowsOf<{ works: boolean; waits: boolean }>(
         db,
-        sql`select (select sum(running) from app.tenant_queue) = 0 and exists (
-            select from app.tenant_queue where next_ready_at < clock_timestamp() - interval '100 ms') as idle`,
+        sql`select (select sum(running) from app.tenant_queue) > 0 as works, exists (
+            select from app.tenant_queue where next_ready_at < clock_timestamp() - interval '100 ms') as waits`,
       )
-      if (row?.idle) idle++
+      isUp ||= row?.works === true
+      if (isUp && row?.waits && !row.works) idle++
     }
     return idle
   })()
