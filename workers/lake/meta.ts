@@ -172,14 +172,16 @@ export async function refreshChangeLog(connection: Connection): Promise<void> {
     }
 }
 
-async function replaceChangeLog(connection: Connection): Promise<void> {
-  const versioned = await connection.rows(
-    `SELECT table_name FROM lake.raw.x_meta_tables WHERE kind = 'versioned' ORDER BY table_name`,
-  )
-  const parts = versioned.map((row) => changesOf(String(row['table_name'])))
-  const body = parts.length > 0 ? parts.join(' UNION ALL ') : `SELECT * FROM (${emptyLog}) WHERE false`
-  await connection.transaction(() => connection.run(`CREATE OR REPLACE VIEW lake.raw.x_meta_change_log AS ${body}`))
-}
+// The names are read where they are used: of two that begin at once, the one that is through later knows of both tables.
+const replaceChangeLog = (connection: Connection): Promise<void> =>
+  connection.transaction(async () => {
+    const versioned = await connection.rows(
+      `SELECT table_name FROM lake.raw.x_meta_tables WHERE kind = 'versioned' ORDER BY table_name`,
+    )
+    const parts = versioned.map((row) => changesOf(String(row['table_name'])))
+    const body = parts.length > 0 ? parts.join(' UNION ALL ') : `SELECT * FROM (${emptyLog}) WHERE false`
+    await connection.run(`CREATE OR REPLACE VIEW lake.raw.x_meta_change_log AS ${body}`)
+  })
 
 const emptyLog = `SELECT ''::VARCHAR AS table_name, ''::VARCHAR AS org_id, ''::VARCHAR AS composite_key, 0 AS old_version,
   0 AS new_version, ''::VARCHAR AS change_type, NULL::VARCHAR[] AS changed_fields, ''::VARCHAR AS changed_by_user_id,
