@@ -212,37 +212,23 @@ export const Changed = builder.enumType('Changed', {
 })
 
 /** A page of tables. */
-export const TableConnection = builder.connectionObject(
-  { type: Table, name: 'TableConnection', description: 'A page of the list.' },
-  { name: 'TableEdge', description: 'An item and its place in the list.' },
-)
+export const TableConnection = pageOf(Table)
 /** A page of rows. */
-export const TableRowConnection = builder.connectionObject(
-  { type: TableRow, name: 'TableRowConnection', description: 'A page of the list.' },
-  { name: 'TableRowEdge', description: 'An item and its place in the list.' },
-)
+export const TableRowConnection = pageOf(TableRow)
 /** A page of versions. */
-export const RecordVersionConnection = builder.connectionObject(
-  { type: RecordVersion, name: 'RecordVersionConnection', description: 'A page of the list.' },
-  { name: 'RecordVersionEdge', description: 'An item and its place in the list.' },
-)
+export const RecordVersionConnection = pageOf(RecordVersion)
 /** A page of who changed how much. */
-export const UserActivityConnection = builder.connectionObject(
-  { type: UserActivity, name: 'UserActivityConnection', description: 'A page of the list.' },
-  { name: 'UserActivityEdge', description: 'An item and its place in the list.' },
-)
+export const UserActivityConnection = pageOf(UserActivity)
 /** A page of what changes most often. */
-export const ChangeFrequencyConnection = builder.connectionObject(
-  { type: ChangeFrequency, name: 'ChangeFrequencyConnection', description: 'A page of the list.' },
-  { name: 'ChangeFrequencyEdge', description: 'An item and its place in the list.' },
-)
+export const ChangeFrequencyConnection = pageOf(ChangeFrequency)
 /** A page of measures of quality. */
-export const QualityMeasureConnection = builder.connectionObject(
-  { type: QualityMeasure, name: 'QualityMeasureConnection', description: 'A page of the list.' },
-  { name: 'QualityMeasureEdge', description: 'An item and its place in the list.' },
-)
+export const QualityMeasureConnection = pageOf(QualityMeasure)
 /** A page of lineage. */
-export const LineageEntryConnection = builder.connectionObject(
-  { type: LineageEntry, name: 'LineageEntryConnection', description: 'A page of the list.' },
-  { name: 'LineageEntryEdge', description: 'An item and its place in the list.' },
-)
+export const LineageEntryConnection = pageOf(LineageEntry)
+
+function pageOf<Row extends DataRow>(type: ReturnType<ReturnType<typeof builder.objectRef<Row>>['implement']>) {
+  return builder.connectionObject(
+    { type, name: `${type.name}Connection`, description: 'A page of the list.' },
+    { name: `${type.name}Edge`, description: 'An item and its place in the list.' },
+  )
+}
