@@ -9,6 +9,7 @@ import {
   controlPlane,
   type Frame,
   type Loose,
+  hintsAlone,
   smallWorker,
   until,
 } from '../support/control-plane.ts'
@@ -485,15 +486,14 @@ describe('a watcher of queues', () => {
       () => start(t),
       () => control({ action: 'START' }, t.token),
     ]
-    const began = Date.now()
+    const app = plane.appWith({}, { hub: hintsAlone(plane.ports.hub) })
     const seen: Loose[][] = []
-    for await (const frame of plane.subscribe(watch, { token: t.token })) {
+    for await (const frame of plane.subscribe(watch, { token: t.token, app })) {
       seen.push(frame.data.data.queueStatus)
       const act = acts.shift()
       if (!act) break
       await act()
     }
-    expect(Date.now() - began).toBeLessThan(4000)
     expect(seen[0]).toHaveLength(4)
     expect(seen.slice(1)).toEqual([
       [{ type: 'INGEST', state: 'STOPPED', queued: 0, running: 0 }],
@@ -513,7 +513,8 @@ describe('a watcher of queues', () => {
       return times.length === 4
     })
     await reading
-    for (const [i, at] of times.slice(1).entries()) expect(at - (times[i] ?? 0)).toBeGreaterThan(450)
+    // Three gaps of half a second; a frame that arrives late makes the one behind it seem early.
+    expect((times.at(-1) ?? 0) - (times[0] ?? 0)).toBeGreaterThan(1_000)
   })
 
   test('hears no more once its key is revoked', async () => {

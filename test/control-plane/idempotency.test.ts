@@ -239,7 +239,7 @@ test('a caller’s key stands in the way of no run of the platform’s own', asy
 })
 
 test('after a day a key is free again, and what was kept is swept', async () => {
-  const clock = movableClock()
+  const clock = movableClock(Date.now())
   const app = plane.appWith({}, { clock })
   const input = { name: 'daily', idempotencyKey: 'daily' }
   const first = await ask('createApiKey', input, { app })

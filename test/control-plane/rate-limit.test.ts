@@ -20,7 +20,7 @@ const figures = ({ headers }: Answer) =>
     ['limit', 'remaining', 'used', 'reset', 'resource'].map((name) => [name, headers.get(`x-ratelimit-${name}`)]),
   )
 const freshApp = () => {
-  const clock = movableClock()
+  const clock = movableClock(Date.now())
   return { clock, app: plane.appWith({ rateLimit: inProcessRateLimit(clock) }, { clock }) }
 }
 
@@ -133,7 +133,7 @@ test('limits that cannot be asked, or do not answer in time, stop nobody', async
 
 test('limits that are away are told of once a minute, with how many requests passed, and asked no longer than they may take', async () => {
   const t = await plane.tenant()
-  const clock = movableClock()
+  const clock = movableClock(Date.now())
   let gaveUp = 0
   const silent: RateLimit = {
     take: (_, __, signal) => new Promise(() => signal?.addEventListener('abort', () => void gaveUp++)),

@@ -1,6 +1,13 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { reportStep } from '../../shared/runs/ledger.ts'
-import { type ControlPlane, controlPlane, type Frame, smallWorker, until } from '../support/control-plane.ts'
+import {
+  type ControlPlane,
+  controlPlane,
+  type Frame,
+  hintsAlone,
+  smallWorker,
+  until,
+} from '../support/control-plane.ts'
 
 let plane: ControlPlane
 let a: { id: string; token: string }
@@ -72,16 +79,15 @@ test('a broken stream goes on after the last event, by Last-Event-ID and by argu
 test('events that come while the stream waits arrive at the hint, not at the next look', async () => {
   const id = await start()
   const seen: string[] = []
-  const began = Date.now()
+  const app = plane.appWith({}, { hub: hintsAlone(plane.ports.hub) })
   const reading = (async () => {
-    for await (const frame of plane.subscribe(watch, { token: a.token, variables: { id } }))
+    for await (const frame of plane.subscribe(watch, { token: a.token, app, variables: { id } }))
       seen.push(...types([frame]))
   })()
   await until('the first event is there', () => seen.length === 1)
   await using _worker = smallWorker(plane.ports)
   await reading
   expect(seen.at(-1)).toBe('run.succeeded')
-  expect(Date.now() - began).toBeLessThan(4000)
 })
 
 test('a stream of a run that was retried goes past the first end to the last', async () => {

@@ -165,7 +165,8 @@ test('who watches a run goes on while its tenant is suspended, and is cut off wh
     const leaving = life('offboardTenant', t.id, { app: plane.appWith({ waits: { provisionMs: 10 } }) })
     await leaving
     await watching
-    expect(performance.now() - started).toBeLessThan(8_000)
+    // By itself the stream would go on for five minutes.
+    expect(performance.now() - started).toBeLessThan(30_000)
     hold.resolve(undefined)
     await worker[Symbol.asyncDispose]()
   }

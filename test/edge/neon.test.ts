@@ -134,7 +134,7 @@ describe.skipIf(!started)('the driver of Neon before a stand-in', () => {
     proxy.troubles = ['silent']
     const begun = performance.now()
     const error: unknown = await ids('x').catch((thrown: unknown) => thrown)
-    expect(performance.now() - begun).toBeLessThan(9_000)
+    expect(performance.now() - begun).toBeLessThan(20_000)
     expect(isDatabaseAway(error)).toBe(true)
     expect(proxy.asked.requests).toHaveLength(1)
     proxy.troubles = ['silent']

@@ -132,7 +132,7 @@ describe.skipIf(left !== '')(`limits in a Redis${left}`, () => {
     bridge.trouble = trouble
     const begun = performance.now()
     await expect(limit.take([tenant], 1)).rejects.toThrow(why)
-    expect(performance.now() - begun).toBeLessThan(1_000)
+    expect(performance.now() - begun).toBeLessThan(5_000)
     bridge.trouble = undefined
     expect((await limit.take([tenant], 0)).remaining).toBeGreaterThanOrEqual(59)
   })
@@ -146,7 +146,7 @@ describe.skipIf(left !== '')(`limits in a Redis${left}`, () => {
     try {
       const begun = performance.now()
       await expect(limit.take([tenant], 1)).rejects.toThrow('within 250 ms')
-      expect(performance.now() - begun).toBeLessThan(1_000)
+      expect(performance.now() - begun).toBeLessThan(5_000)
     } finally {
       server.resume()
     }

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { describeError, jsonLog } from '../../shared/log.ts'
 import { liveSecrets, redacted, redactor } from '../../shared/redact.ts'
+import { leastMs } from '../support/timing.ts'
 
 const password = "s3cret/p&ss'wörd+1"
 const pem = `-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END PRIVATE KEY-----\n`
@@ -141,16 +142,14 @@ test('no secret survives in any text around it', () => {
   )
 })
 
-test('a text made to be slow is not', () => {
+test('a text made to be slow is not', async () => {
   const many = redactor()
   for (let n = 0; n < 32; n++) many.remember({ password: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa${n}` })
-  const began = performance.now()
-  for (const text of [
+  const texts = [
     'a'.repeat(65_536),
     '://'.repeat(21_845),
     '-----BEGIN PRIVATE KEY-----'.repeat(2_000),
     `Bearer ${'a'.repeat(60_000)}`,
-  ])
-    many.text(text)
-  expect(performance.now() - began).toBeLessThan(500)
+  ]
+  expect(await leastMs(500, () => texts.map((text) => many.text(text)))).toBeLessThan(500)
 })

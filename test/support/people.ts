@@ -15,11 +15,11 @@ export type SignedUp = { tenantId: string; userId: string; email: string; passwo
 /** Tokens as `login` gives them. */
 export type Tokens = { accessToken: string; refreshToken: string; expiresAt: string; session: { id: string } }
 
-/** A clock that a test can put forward. */
-export function movableClock(): Clock & { forward(ms: number): void } {
+/** A clock that a test can put forward; one that is given where it stands goes on by nothing else. */
+export function movableClock(standsAt?: number): Clock & { forward(ms: number): void } {
   let ahead = 0
   return {
-    now: () => new Date(Date.now() + ahead),
+    now: () => new Date((standsAt ?? Date.now()) + ahead),
     sleep: systemClock.sleep,
     forward: (ms) => void (ahead += ms),
   }

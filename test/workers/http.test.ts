@@ -80,5 +80,5 @@ test('a moment to come back is compared with the clock of the server', async () 
   const reply = await untilAnswered(open, () => exchange(open, { method: 'GET', url: server.url }))
   expect({ status: reply.status, asked }).toEqual({ status: 200, asked: 5 })
   // Without the header the waits would be 7.5 s in all.
-  expect(performance.now() - begun).toBeLessThan(5000)
+  expect(performance.now() - begun).toBeLessThan(7000)
 })

