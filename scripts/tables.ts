@@ -36,6 +36,7 @@ const definers = [
   'claim_outbox',
   'claim_steps',
   'claim_watches',
+  'complete_and_claim',
   'complete_step',
   'control_fleet',
   'count_quota',

@@ -8,7 +8,9 @@ import { liveSecrets } from '../shared/redact.ts'
 import {
   cancelStep,
   type Claim,
+  completeAndClaim,
   completeStep,
+  type Ended,
   expandStep,
   failStep,
   heartbeat,
@@ -16,6 +18,7 @@ import {
   type Order,
   releaseStep,
   reportStep,
+  type Wanted,
 } from '../shared/runs/ledger.ts'
 import { withTenant } from '../shared/db/db.ts'
 import { startInTransaction } from '../shared/runs/start-in-transaction.ts'
@@ -39,6 +42,8 @@ export type StepOptions = {
   stop: AbortSignal
   /** Counts what nobody else sees. */
   tally: { heartbeatsFailed: number }
+  /** Has the step ended by `end`, which is told what it may claim with it; undefined when that is nothing. */
+  endWith(end: (wanted: Wanted | undefined) => Promise<Ended>): Promise<Ended>
 }
 
 const logLinesMax = 1_000
@@ -46,10 +51,15 @@ const logLineCharsMax = 2_000
 
 /**
  * Runs one claimed step to its end in the ledger: succeeded, failed, cancelled, to be retried, or given back. It never
- * rejects for a fault of the step. A database that goes away meanwhile is waited for as long as the lease may last; then
+ * rejects for a fault of the step, and answers a step that was claimed with its end. A database that goes away meanwhile is waited for as long as the lease may last; then
  * it rejects, and the step is another worker's.
  */
-export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, options: StepOptions): Promise<void> {
+export async function runStep(
+  ports: Ports,
+  pool: ProcessPool,
+  claim: Claim,
+  options: StepOptions,
+): Promise<Claim | undefined> {
   const abort = new AbortController()
   const watch = watchLease(ports, claim, options, abort)
   const outcome = await attempt(ports, pool, claim, options, abort.signal, watch.events).then(
@@ -58,15 +68,17 @@ export async function runStep(ports: Ports, pool: ProcessPool, claim: Claim, opt
   )
   await measure(ports, claim, options)
   const order = await watch.end()
-  if (order === 'stale') return
+  if (order === 'stale') return undefined
   // Said twice it counts once: the fence is that of the first time.
-  await insist(ports, options, async () => {
+  const next = await insist(ports, options, async () => {
     if ('error' in outcome) await settleFailure(ports, claim, order, outcome.error)
     else if ('items' in outcome.result) await expandStep(ports.db, claim, outcome.result.items)
     else if (outcome.result.run) await startAndWait(ports, claim, outcome.result.run)
-    else await succeed(ports, claim, outcome.result)
+    else return succeed(ports, claim, outcome.result, options)
+    return undefined
   })
   ports.hub.notify(claim)
+  return next
 }
 
 async function insist<T>({ clock }: Ports, { leaseMs, stop }: StepOptions, say: () => Promise<T>): Promise<T> {
@@ -200,14 +212,24 @@ function watchLease(ports: Ports, claim: Claim, options: StepOptions, abort: Abo
   }
 }
 
-async function succeed(ports: Ports, claim: Claim, result: StepResult): Promise<void> {
+async function succeed(
+  ports: Ports,
+  claim: Claim,
+  result: StepResult,
+  { endWith }: StepOptions,
+): Promise<Claim | undefined> {
   const messages = (result.mail ?? []).map((mail) => ({
     id: newId('outbox'),
     kind: 'email' as const,
     payload: { ...mail },
   }))
-  const done = await completeStep(ports.db, claim, result.outputs, messages)
-  if (!done) ports.log.warn('step.stale', { runId: claim.runId, step: claim.stepKey })
+  const { isDone, next } = await endWith(async (wanted) =>
+    wanted
+      ? completeAndClaim(ports.db, claim, result.outputs, messages, wanted)
+      : { isDone: await completeStep(ports.db, claim, result.outputs, messages), next: undefined },
+  )
+  if (!isDone) ports.log.warn('step.stale', { runId: claim.runId, step: claim.stepKey })
+  return next
 }
 
 // From here the step has no lease and no slot; the end of its run ends it.

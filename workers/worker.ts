@@ -8,8 +8,8 @@ import { describeError } from '../shared/log.ts'
 import type { Ports } from '../shared/ports.ts'
 import { liveSecrets } from '../shared/redact.ts'
 import { leaveWorker, seeWorker } from '../shared/runs/fleet.ts'
-import { inTurn, keepHomes, takeHomes } from '../shared/runs/homes.ts'
-import { type Claim, claimSteps, tick } from '../shared/runs/ledger.ts'
+import { inTurn, keepHomes } from '../shared/runs/homes.ts'
+import { type Claim, claimSteps, tick, type Wanted } from '../shared/runs/ledger.ts'
 import { type ProcessPool, processPool } from './process/pool.ts'
 import { keepAudits } from './keep-audit.ts'
 import { keepDoing } from './keep-doing.ts'
@@ -17,7 +17,7 @@ import { keepTriggers } from './keep-triggers.ts'
 import type { LakeOptions } from './lake/tenant-store.ts'
 import { answerRead } from './reader/answer-read.ts'
 import { release } from './release.ts'
-import { runStep } from './run-step.ts'
+import { runStep, type StepOptions } from './run-step.ts'
 import { type MailServer, sendDueMessages } from './send-messages.ts'
 import { sweepExports } from './sweep-exports.ts'
 
@@ -51,8 +51,6 @@ export type WorkerOptions = {
 }
 
 const sweepEveryMs = 3_600_000
-// So many tenants are looked at for one claim; those that get nothing of it are free again at once.
-const homesPerClaim = 64
 const readsPerTenant = 8
 
 /** What a worker is doing, and has done since it started. */
@@ -106,7 +104,23 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   const listening = ports.waker.listen((target) => {
     if (queues.includes(target.queue)) nudge()
   })
-  const step = {
+  const wanted: Wanted = { worker: id, queues, tenants, folder, leaseMs }
+
+  // Homes are kept while no claim is under way that goes with the end of a step: whose it gets is not yet known here, and
+  // would be given up.
+  const ending = new Set<Promise<unknown>>()
+  const coming = new Set<Claim>()
+  let isKeeping = false
+  // Tenants whose lakes are open here, or are about to be.
+  const atHome = (): string[] => [
+    ...new Set([
+      ...running.values(),
+      ...[...coming].map(({ tenantId }) => tenantId),
+      ...reading.keys(),
+      ...pool.pids().keys(),
+    ]),
+  ]
+  const step: StepOptions = {
     dataDir: options.dataDir,
     lake: options.lake ?? {},
     allowPrivateNetwork: options.allowPrivateNetwork,
@@ -114,47 +128,44 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     heartbeatMs,
     stop: giveBack.signal,
     tally,
+    endWith(end) {
+      if (isKeeping || stopping.signal.aborted) return end(undefined)
+      const ended = end(wanted)
+        .then((answer) => {
+          if (answer.next) coming.add(answer.next)
+          return answer
+        })
+        .finally(() => ending.delete(ended))
+      ending.add(ended)
+      return ended
+    },
   }
 
-  // Tenants whose lakes are open here, or are about to be.
-  const atHome = (more: readonly Claim[] = []): string[] => [
-    ...new Set([
-      ...running.values(),
-      ...reading.keys(),
-      ...pool.pids().keys(),
-      ...more.map(({ tenantId }) => tenantId),
-    ]),
-  ]
-
-  async function next(limit: number): Promise<Claim[]> {
-    const wanted = { worker: id, queues, tenants }
-    if (folder === undefined) return claimSteps(ports.db, { ...wanted, limit, leaseMs })
-    return withLedger(ports.db, 'worker', async (tx) => {
-      const mine = await takeHomes(tx, { ...wanted, folder }, homesPerClaim, leaseMs)
-      if (mine.length === 0) return []
-      const claims = await claimSteps(tx, { ...wanted, tenants: mine, limit, leaseMs })
-      await keepHomes(tx, id, atHome(claims), leaseMs)
-      return claims
-    })
+  function take(claimed: Claim): void {
+    coming.delete(claimed)
+    tally.claims++
+    ports.hub.notify(claimed)
+    const work = runStep(ports, pool, claimed, step)
+      .catch((error: unknown) => {
+        ports.log.error('step.lost', { runId: claimed.runId, step: claimed.stepKey, error: describeError(error) })
+        return undefined
+      })
+      .then((next) => {
+        running.delete(work)
+        if (next) take(next)
+        nudge()
+      })
+    running.set(work, claimed.tenantId)
+  }
+  async function untilNothingRuns(): Promise<void> {
+    while (running.size > 0) await Promise.all(running.keys())
   }
 
   async function claim(): Promise<void> {
     while (!stopping.signal.aborted && running.size < capacity) {
-      const claims = await next(capacity - running.size)
+      const claims = await claimSteps(ports.db, { ...wanted, limit: capacity - running.size })
       if (claims.length === 0) return
-      tally.claims += claims.length
-      for (const claimed of claims) {
-        ports.hub.notify(claimed)
-        const work = runStep(ports, pool, claimed, step)
-          .catch((error: unknown) =>
-            ports.log.error('step.lost', { runId: claimed.runId, step: claimed.stepKey, error: describeError(error) }),
-          )
-          .finally(() => {
-            running.delete(work)
-            nudge()
-          })
-        running.set(work, claimed.tenantId)
-      }
+      for (const claimed of claims) take(claimed)
     }
   }
 
@@ -174,6 +185,15 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   const keepMine = async (ids: readonly string[]): Promise<void> => {
     if (folder !== undefined) await withLedger(ports.db, 'worker', (tx) => keepHomes(tx, id, ids, leaseMs))
   }
+  async function keepHome(): Promise<void> {
+    isKeeping = true
+    try {
+      while (ending.size > 0) await Promise.allSettled(ending)
+      await keepMine(atHome())
+    } finally {
+      isKeeping = false
+    }
+  }
   // What it says of itself when it goes is for others: a database that is away holds up no end.
   const say = (what: Promise<void>): Promise<void> =>
     what.catch((error: unknown) => ports.log.warn('worker.unseen', { error: describeError(error) }))
@@ -185,7 +205,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     const asked = [...untilDrained]
     // Here and not beside it: between a claim and its first step the tenant would seem to be nobody's.
     if (performance.now() - keptAt >= pollMs) {
-      await keepMine(atHome())
+      await keepHome()
       keptAt = performance.now()
     }
     await claim()
@@ -263,10 +283,10 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
         }
       })()
       const grace = new AbortController()
-      await Promise.race([Promise.all(running.keys()), ports.clock.sleep(graceMs, grace.signal)])
+      await Promise.race([untilNothingRuns(), ports.clock.sleep(graceMs, grace.signal)])
       grace.abort()
       giveBack.abort()
-      await Promise.all(running.keys())
+      await untilNothingRuns()
       await pool.close()
       left.abort()
       await reporting

@@ -4,7 +4,7 @@ import { queueTypes } from '../../schema/states.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { type Db, withTenant } from '../../shared/db/db.ts'
 import { newId } from '../../shared/ids.ts'
-import { claimSteps, completeStep, type NewRun, startRun } from '../../shared/runs/ledger.ts'
+import { type Claim, claimSteps, completeAndClaim, type NewRun, startRun } from '../../shared/runs/ledger.ts'
 import { makeTenant } from '../../test/support/database.ts'
 import { openPg } from '../../workers/db/pg.ts'
 import { openSignals } from '../../workers/db/signals.ts'
@@ -73,7 +73,7 @@ function ledgerOverPg(url: string): Queue {
   })
 }
 
-/** The ledger as a worker of the product uses it: claims what it has slots for, completes each step by itself. */
+/** The ledger as a worker of the product uses it: claims what it has slots for, ends each by itself, with the next for its slot. */
 export function ledger(db: Db, waker: ReturnType<typeof openSignals>['waker'], close: () => Promise<void>): Queue {
   const made: Awaited<ReturnType<typeof makeTenant>>[] = []
   const start = async (at: number, steps: number): Promise<string> => {
@@ -102,25 +102,26 @@ export function ledger(db: Db, waker: ReturnType<typeof openSignals>['waker'], c
       return runId
     },
     async work(slots, each) {
-      const worker = newId('worker')
+      const wanted = { worker: newId('worker'), queues: queueTypes, leaseMs: 30_000, tenants: null }
       const running = new Set<Promise<void>>()
+      const take = (claim: Claim): void => {
+        const work = completeAndClaim(db, claim, { ok: true }, [], wanted).then(({ isDone, next }) => {
+          running.delete(work)
+          if (!isDone) throw new Error('a step was lost')
+          each(claim.runId)
+          if (next) take(next)
+          nudge()
+        })
+        running.add(work)
+      }
       const listening = waker.listen(() => nudge())
       while (!stopping.signal.aborted) {
         const { promise, resolve } = Promise.withResolvers<void>()
         nudge = resolve
         while (running.size < slots) {
-          const limit = slots - running.size
-          const claims = await claimSteps(db, { worker, queues: queueTypes, limit, leaseMs: 30_000, tenants: null })
+          const claims = await claimSteps(db, { ...wanted, limit: slots - running.size })
           if (claims.length === 0) break
-          for (const claim of claims) {
-            const work = completeStep(db, claim, { ok: true }, []).then((isDone) => {
-              running.delete(work)
-              if (!isDone) throw new Error('a step was lost')
-              each(claim.runId)
-              nudge()
-            })
-            running.add(work)
-          }
+          for (const claim of claims) take(claim)
           if (running.size >= slots) await Promise.race(running)
         }
         await Promise.race([promise, systemClock.sleep(250)])

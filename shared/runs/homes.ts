@@ -1,28 +1,5 @@
 import { sql } from 'drizzle-orm'
-import type { QueueType } from '../../schema/states.ts'
 import { type Db, rowsOf, type Tx, withLedger } from '../db/db.ts'
-
-/** What a worker may claim: its queues, with a list no other tenants, and none whose lake is in another folder. */
-export type Wanted = {
-  worker: string
-  folder: string
-  queues: readonly QueueType[]
-  tenants: readonly string[] | null
-}
-
-/**
- * Makes up to `limit` tenants with claimable work the worker's own for `leaseMs`, unless another worker has them: a
- * tenant's lake has one writer. A tenant that has no lake yet gets it in this worker's folder. Answers those that it may
- * claim for now.
- */
-export async function takeHomes(tx: Tx, wanted: Wanted, limit: number, leaseMs: number): Promise<string[]> {
-  const { worker, folder, queues, tenants } = wanted
-  const [row] = await rowsOf<{ value: string[] }>(
-    tx,
-    sql`select app.take_homes(${worker}, ${folder}, ${textArray(queues)}, ${limit}, ${leaseMs}, ${tenants === null ? null : textArray(tenants)}) as value`,
-  )
-  return row?.value ?? []
-}
 
 /** Makes one tenant the worker's own for `leaseMs`, to read for it; false while another worker has it. */
 export function takeHome(

@@ -91,16 +91,20 @@ export function discardStep(
 /** A step in the hands of a worker. The fence goes with every word about it. */
 export type Claim = { tenantId: string; runId: string; stepKey: string; fence: bigint; attempt: number }
 
-type Wanted = {
+/**
+ * What a worker may claim: of its queues, with a list of no other tenants, and with a folder of none whose lake is in
+ * another one or open in another worker. Whose step it claims is its own then, until it keeps it no more.
+ */
+export type Wanted = {
   worker: string
   queues: readonly QueueType[]
-  limit: number
   leaseMs: number
   tenants: readonly string[] | null
+  folder?: string | undefined
 }
 
 /** Takes up to `limit` ready steps, in fair turns over the tenants. */
-export async function claimSteps(db: Db, input: Wanted): Promise<Claim[]> {
+export async function claimSteps(db: Db, input: Wanted & { limit: number }): Promise<Claim[]> {
   // Turns that change hands while they are looked at are looked at anew: nothing was taken.
   for (let looks = 1; looks < 10; looks++)
     try {
@@ -111,26 +115,33 @@ export async function claimSteps(db: Db, input: Wanted): Promise<Claim[]> {
   return claimOnce(db, input)
 }
 
-async function claimOnce(db: Db, input: Wanted): Promise<Claim[]> {
-  const rows = await callOnce<{
-    o_tenant: string
-    o_run: string
-    o_step: string
-    o_fence: string | number | bigint
-    o_attempt: number
-  }>(
+async function claimOnce(
+  db: Db,
+  { worker, queues, limit, leaseMs, tenants, folder }: Wanted & { limit: number },
+): Promise<Claim[]> {
+  const rows = await callOnce<ClaimRow>(
     db,
     ofWorkers,
-    sql`select * from app.claim_steps(${input.worker}, ${textArray(input.queues)}, ${input.limit}, ${input.leaseMs}, ${input.tenants === null ? null : textArray(input.tenants)})`,
+    sql`select * from app.claim_steps(${worker}, ${textArray(queues)}, ${limit}, ${leaseMs}, ${textArrayOrNull(tenants)}, ${folder ?? null})`,
   )
-  return rows.map((row) => ({
-    tenantId: row.o_tenant,
-    runId: row.o_run,
-    stepKey: row.o_step,
-    fence: BigInt(row.o_fence),
-    attempt: row.o_attempt,
-  }))
+  return rows.map(claimOf)
 }
+
+type ClaimRow = {
+  o_tenant: string
+  o_run: string
+  o_step: string
+  o_fence: string | number | bigint
+  o_attempt: number
+}
+
+const claimOf = (row: ClaimRow): Claim => ({
+  tenantId: row.o_tenant,
+  runId: row.o_run,
+  stepKey: row.o_step,
+  fence: BigInt(row.o_fence),
+  attempt: row.o_attempt,
+})
 
 /** What a worker must do with a step that it holds; `stale` means that it holds it no more. */
 export type Order = 'ok' | 'cancel' | 'release' | 'timeout' | 'stale'
@@ -170,6 +181,31 @@ export function completeStep(
     (c) =>
       sql`select app.complete_step(${c}, ${JSON.stringify(result)}::jsonb, ${JSON.stringify(messages)}::jsonb) as value`,
   )
+}
+
+/** How the end of a step was taken: not, when the fence was stale; and what was claimed with it. */
+export type Ended = { isDone: boolean; next: Claim | undefined }
+
+/**
+ * Success as by `completeStep`, and in the same transaction the next step for the slot that is free by it: one wait for the
+ * disk and not two. `next` is undefined when the fence was stale, or when nothing could be had without waiting for others:
+ * then `claimSteps` may still find something.
+ */
+export async function completeAndClaim(
+  db: Db,
+  claim: Claim,
+  result: Record<string, unknown>,
+  messages: OutboxMessage[],
+  { worker, queues, leaseMs, tenants, folder }: Wanted,
+): Promise<Ended> {
+  const [row] = await callOnce<{ o_done: boolean } & (ClaimRow | { o_tenant: null })>(
+    db,
+    { tenantId: claim.tenantId, side: 'worker' },
+    sql`select * from app.complete_and_claim(${claim.tenantId}, ${claim.runId}, ${claim.stepKey}, ${claim.fence.toString()}::bigint,
+      ${JSON.stringify(result)}::jsonb, ${JSON.stringify(messages)}::jsonb, ${worker}, ${textArray(queues)}, ${leaseMs}, ${textArrayOrNull(tenants)}, ${folder ?? null})`,
+  )
+  if (!row) throw new Error('a ledger function answered no row')
+  return { isDone: row.o_done, next: row.o_tenant === null ? undefined : claimOf(row) }
 }
 
 /**
@@ -287,6 +323,9 @@ async function onlyValue<T>(rows: Promise<{ value: T }[]>): Promise<T> {
   if (!row) throw new Error('a ledger function answered no row')
   return row.value
 }
+
+const textArrayOrNull = (values: readonly string[] | null): ReturnType<typeof sql> | null =>
+  values === null ? null : textArray(values)
 
 function textArray(values: readonly string[]): ReturnType<typeof sql> {
   return sql`array[${sql.join(

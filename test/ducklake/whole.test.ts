@@ -11,7 +11,7 @@ import { type LakeOptions, removeCatalog } from '../../workers/lake/tenant-store
 import type { ProcessPool } from '../../workers/process/pool.ts'
 import { spawnTenantProcess } from '../../workers/process/spawn.ts'
 import { answerRead } from '../../workers/reader/answer-read.ts'
-import { runStep } from '../../workers/run-step.ts'
+import { runStep, type StepOptions } from '../../workers/run-step.ts'
 import { checks, diagnose } from '../../standalone/doctor/diagnose.ts'
 import { openHouse } from '../../standalone/doctor/house.ts'
 import { type ControlPlane, controlPlane } from '../support/control-plane.ts'
@@ -61,6 +61,7 @@ async function worked<T>(lake: LakeOptions, what: Promise<T>): Promise<T> {
     heartbeatMs: 500,
     stop: over.signal,
     tally: { heartbeatsFailed: 0 },
+    endWith: (end: Parameters<StepOptions['endWith']>[0]) => end(undefined),
   }
   const working = (async () => {
     while (!over.signal.aborted) {

@@ -498,6 +498,44 @@ export function ledgerCases(engine: string, open: () => Db): void {
       expect((await see(t, runId)).steps[0]).toMatchObject({ state: 'failed', discardedBy: 'key:test' })
     })
 
+    test('the end of a step brings the next one whose turn it is, and a stale one brings nothing', async () => {
+      const [t, other] = [await makeTenant(open()), await makeTenant(open())]
+      const wanted = { worker: 'w1', queues: queueTypes, leaseMs: 30_000, tenants: [t.tenantId, other.tenantId] }
+      const next = async (one: ledger.Claim): Promise<string | undefined> => {
+        const ended = await ledger.completeAndClaim(open(), one, { rows: 1 }, [], wanted)
+        expect(ended.isDone).toBe(true)
+        held = ended.next ?? held
+        return ended.next && `${ended.next.tenantId} ${ended.next.stepKey}`
+      }
+      const runId = await started(t, [{ key: 'a' }, { key: 'b', needs: ['a'] }, { key: 'c', needs: ['b'] }])
+      let held = await claimOne(t)
+      const first = held
+      expect(await next(held)).toBe(`${t.tenantId} b`)
+      expect(await ledger.completeAndClaim(open(), first, {}, [], wanted)).toEqual({ isDone: false, next: undefined })
+      // The one of the other tenant first: its own is behind by what it had. Then nothing is left to be had.
+      await started(other, [{ key: 'x' }])
+      expect(await next(held)).toBe(`${other.tenantId} x`)
+      expect(await next(held)).toBe(`${t.tenantId} c`)
+      expect(await next(held)).toBeUndefined()
+      const { run, events } = await see(t, runId)
+      expect(run).toMatchObject({ state: 'succeeded', pending: 0 })
+      expect(events.map((event) => event.seq)).toEqual(events.map((_, index) => index + 1))
+      expect([await slots(t), await slots(other)]).toEqual([0, 0])
+    })
+
+    test('a step that is brought keeps within the bounds of its tenant', async () => {
+      const t = await makeTenant(open(), { maxRunningTotal: 1 })
+      for (const key of ['a', 'b', 'c']) await started(t, [{ key }])
+      const wanted = { worker: 'w1', queues: queueTypes, leaseMs: 30_000, tenants: [t.tenantId] }
+      const seen: string[] = []
+      for (let held: ledger.Claim | undefined = await claimOne(t); held;) {
+        seen.push(held.stepKey)
+        expect([await slots(t), await claim(t)]).toEqual([1, []])
+        held = (await ledger.completeAndClaim(open(), held, {}, [], wanted)).next
+      }
+      expect([seen, await slots(t)]).toEqual([['a', 'b', 'c'], 0])
+    })
+
     test('turns follow weights, whatever the steps take and however a tenant spreads them', async () => {
       const light = await makeTenant(open(), { maxQueuedRuns: 500, weight: 1 })
       const heavy = await makeTenant(open(), { maxQueuedRuns: 500, weight: 3 })

@@ -1,8 +1,17 @@
 import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { queueTypes } from '../../schema/states.ts'
-import { type Db, rowsOf, withTenant } from '../../shared/db/db.ts'
-import { type Claim, claimSteps, completeStep, startRun } from '../../shared/runs/ledger.ts'
+import { type Db, rowsOf, withLedger, withTenant } from '../../shared/db/db.ts'
+import { keepHomes } from '../../shared/runs/homes.ts'
+import {
+  type Claim,
+  claimSteps,
+  completeAndClaim,
+  completeStep,
+  type Ended,
+  releaseStep,
+  startRun,
+} from '../../shared/runs/ledger.ts'
 import { migrationsFolder } from '../../standalone/ports.ts'
 import { brokenAtRest, brokenNow } from '../chaos/simulator/invariants.ts'
 import { makeTenant } from '../support/database.ts'
@@ -43,8 +52,16 @@ describe.skipIf(left !== undefined)(
         queues: queueTypes,
         limit,
         leaseMs: 30_000,
-        tenants: tenants.map(({ tenantId }) => tenantId),
+        tenants: idsOf(tenants),
       })
+
+    // By turns alone and with the next step, as workers do.
+    let ends = 0
+    const end = async (one: Claim, tenants: Tenant[], worker: string): Promise<Ended> => {
+      const wanted = { worker, queues: queueTypes, leaseMs: 30_000, tenants: idsOf(tenants) }
+      if (ends++ % 3 > 0) return completeAndClaim(db, one, {}, [], wanted)
+      return { isDone: await completeStep(db, one, {}, []), next: undefined }
+    }
 
     test('a worker does not leave empty-handed because another commits at that moment', async () => {
       const tenant = await makeTenant(db)
@@ -109,7 +126,11 @@ describe.skipIf(left !== undefined)(
         for (let empty = 0; left > 0 && empty < 1000;) {
           const claims = await claim(tenants, worker, 2)
           empty = claims.length === 0 ? empty + 1 : 0
-          for (const one of claims) if (await completeStep(db, one, {}, [])) left--
+          for (let one = claims.shift(); one; one = claims.shift()) {
+            const { isDone, next } = await end(one, tenants, worker)
+            if (isDone) left--
+            if (next) claims.push(next)
+          }
         }
       }
       await Promise.all(Array.from({ length: 16 }, (_, at) => lane(`w${at}`)))
@@ -126,11 +147,13 @@ describe.skipIf(left !== undefined)(
         for (let empty = 0; done.size < 120 && empty < 200;) {
           const claims = await claim(tenants, worker, 2)
           empty = claims.length === 0 ? empty + 1 : 0
-          for (const one of claims) {
+          for (let one = claims.shift(); one; one = claims.shift()) {
             const name = `${one.runId}/${one.stepKey}`
             expect(done.has(name)).toBe(false)
             done.add(name)
-            expect(await completeStep(db, one, {}, [])).toBe(true)
+            const { isDone, next } = await end(one, tenants, worker)
+            expect(isDone).toBe(true)
+            if (next) claims.push(next)
           }
         }
       }
@@ -141,8 +164,48 @@ describe.skipIf(left !== undefined)(
       const ended = (await brokenAtRest(db)).filter((line) => !line.includes('is still'))
       expect(ended).toEqual([])
     })
+
+    test('of eight workers that claim at once, one at a time has a tenant', async () => {
+      const tenants: Tenant[] = []
+      for (let i = 0; i < 4; i++) tenants.push(await makeTenant(db, { maxQueuedRuns: 1000 }))
+      for (const tenant of tenants) for (let i = 0; i < 15; i++) await start(tenant, 2)
+      const owners = new Map<string, string>()
+      let done = 0
+      const lane = async (worker: string): Promise<void> => {
+        const wanted = { worker, queues: queueTypes, leaseMs: 30_000, folder: 'one', tenants: idsOf(tenants) }
+        for (let empty = 0; done < 120 && empty < 400;) {
+          const claims = await claimSteps(db, { ...wanted, limit: 2 })
+          empty = claims.length === 0 ? empty + 1 : 0
+          const mine = (one: Claim): void => {
+            expect([undefined, worker]).toContain(owners.get(one.tenantId))
+            owners.set(one.tenantId, worker)
+          }
+          for (const one of claims) mine(one)
+          for (let one = claims.shift(); one; one = claims.shift()) {
+            const { isDone, next } = await completeAndClaim(db, one, {}, [], wanted)
+            expect(isDone).toBe(true)
+            done++
+            if (!next) continue
+            mine(next)
+            claims.push(next)
+            if (claims.length > 3) break
+          }
+          for (const one of claims) {
+            expect(await releaseStep(db, one, 'stop')).toBe('released')
+          }
+          for (const [tenantId, owner] of owners) if (owner === worker) owners.delete(tenantId)
+          await withLedger(db, 'worker', (tx) => keepHomes(tx, worker, [], 30_000))
+        }
+      }
+      const before = await deadlocks(db)
+      await Promise.all(Array.from({ length: 8 }, (_, at) => lane(`home${at}`)))
+      expect(done).toBe(120)
+      expect((await deadlocks(db)) - before).toBe(0)
+    })
   },
 )
+
+const idsOf = (tenants: { tenantId: string }[]): string[] => tenants.map(({ tenantId }) => tenantId)
 
 async function untilSomebodyWaits(db: Db): Promise<void> {
   for (;;) {

@@ -34,9 +34,10 @@ export function* worker(stage: Stage): Actor {
       mustBeOurs(error)
     }
     if (claims.length === 0) yield { sleepMs: stage.random.whole(200, 1_000) }
-    for (const claim of claims) {
+    for (let claim = claims.shift(); claim; claim = claims.shift()) {
       try {
-        yield* work(stage, claim)
+        const next = yield* work(stage, id, claim)
+        if (next) claims.push(next)
       } catch (error) {
         mustBeOurs(error)
       }
@@ -45,15 +46,31 @@ export function* worker(stage: Stage): Actor {
 }
 
 async function claim(stage: Stage, id: string): Promise<ledger.Claim[]> {
-  const { db, leaseMs, tenants } = stage
-  const claims = await ledger.claimSteps(db, { worker: id, queues: queueTypes, limit: 1, leaseMs, tenants })
-  for (const one of claims) {
-    const before = stage.held.get(nameOf(one))
-    if (before && stage.now() < before.until)
-      stage.broken.push(`step ${nameOf(one)} was handed out while its lease ran`)
-    stage.held.set(nameOf(one), { fence: one.fence, until: stage.now() + leaseMs, isTakenOver: before !== undefined })
-  }
+  const claims = await ledger.claimSteps(stage.db, { ...wantedBy(stage, id), limit: 1 })
+  for (const one of claims) hold(stage, one)
   return claims
+}
+
+const wantedBy = ({ leaseMs, tenants }: Stage, id: string): ledger.Wanted => ({
+  worker: id,
+  queues: queueTypes,
+  leaseMs,
+  tenants,
+})
+
+function hold(stage: Stage, one: ledger.Claim): void {
+  const before = stage.held.get(nameOf(one))
+  if (before && stage.now() < before.until) stage.broken.push(`step ${nameOf(one)} was handed out while its lease ran`)
+  const until = stage.now() + stage.leaseMs
+  stage.held.set(nameOf(one), { fence: one.fence, until, isTakenOver: before !== undefined })
+}
+
+async function completeAndClaim(stage: Stage, id: string, claim: ledger.Claim): Promise<ledger.Claim | undefined> {
+  const { isDone, next } = await ledger.completeAndClaim(stage.db, claim, { rows: 1 }, [], wantedBy(stage, id))
+  await end(stage, claim, Promise.resolve(isDone))
+  if (next && !isDone) stage.broken.push(`a step came with the end of ${nameOf(claim)}, which was not taken`)
+  if (next) hold(stage, next)
+  return next
 }
 
 async function heartbeat(stage: Stage, claim: ledger.Claim): Promise<ledger.Order> {
@@ -81,7 +98,8 @@ function mustHold(stage: Stage, claim: ledger.Claim, word: string): void {
 const isRefusal = (answer: unknown): boolean => typeof answer === 'object' && answer !== null && 'refused' in answer
 const nameOf = (claim: ledger.Claim): string => stepName(claim.runId, claim.stepKey)
 
-function* work(stage: Stage, claim: ledger.Claim): Generator<Wish, void, unknown> {
+// Answers what it was given along with the end of the step.
+function* work(stage: Stage, id: string, claim: ledger.Claim): Generator<Wish, ledger.Claim | undefined, unknown> {
   const { db, random, leaseMs } = stage
   // Who has what another one lost is still at it when the other comes back.
   const isTakenOver = stage.held.get(nameOf(claim))?.isTakenOver ?? false
@@ -94,10 +112,12 @@ function* work(stage: Stage, claim: ledger.Claim): Generator<Wish, void, unknown
     } catch (error) {
       mustBeOurs(error)
     }
-    if (order === 'stale') return
-    if (order === 'cancel') return void (yield last('cancel', () => end(stage, claim, ledger.cancelStep(db, claim))))
-    if (order === 'release')
-      return void (yield last('release', () => end(stage, claim, ledger.releaseStep(db, claim, 'stop'))))
+    if (order === 'stale') return undefined
+    if (order === 'cancel' || order === 'release') {
+      if (order === 'cancel') yield last('cancel', () => end(stage, claim, ledger.cancelStep(db, claim)))
+      else yield last('release', () => end(stage, claim, ledger.releaseStep(db, claim, 'stop')))
+      return undefined
+    }
   }
   // A child of a fanned out step has no outcome of its own: it succeeds.
   const outcome = stage.outcomes.get(stepName(claim.runId, claim.stepKey)) ?? 'succeed'
@@ -117,7 +137,10 @@ function* work(stage: Stage, claim: ledger.Claim): Generator<Wish, void, unknown
         withTenant(db, { tenantId: claim.tenantId, side: 'worker' }, (tx) => ledger.startChild(tx, claim, run)),
       ),
     )
+  } else if (random.chance(0.5)) {
+    return (yield last('complete', () => completeAndClaim(stage, id, claim))) as ledger.Claim | undefined // of this call
   } else yield last('complete', () => end(stage, claim, ledger.completeStep(db, claim, { rows: 1 }, [])))
+  return undefined
 }
 
 /** The housekeeping of one process. */

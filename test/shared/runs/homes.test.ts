@@ -2,8 +2,8 @@ import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type QueueType, queueTypes } from '../../../schema/states.ts'
 import { withLedger, withTenant } from '../../../shared/db/db.ts'
-import { inTurn, keepHomes, takeHomes } from '../../../shared/runs/homes.ts'
-import { startRun } from '../../../shared/runs/ledger.ts'
+import { inTurn, keepHomes, takeHome } from '../../../shared/runs/homes.ts'
+import { claimSteps, releaseStep, startRun } from '../../../shared/runs/ledger.ts'
 import { makeTenant, memoryDatabase } from '../../support/database.ts'
 import { plannedRun, plannedStep } from '../../support/runs.ts'
 
@@ -23,10 +23,17 @@ async function ready(): Promise<string> {
   return tenantId
 }
 
-const take = (worker: string, tenants: string[] | null = null, more: { queues?: QueueType[]; folder?: string } = {}) =>
-  withLedger(database.db, 'worker', (tx) =>
-    takeHomes(tx, { worker, folder: 'one', queues: queueTypes, tenants, ...more }, 100, 60_000),
-  )
+// Claims what there is and gives it back, so that there is as much for the next one: whose steps it was given.
+async function take(
+  worker: string,
+  tenants: string[] | null = null,
+  more: { queues?: QueueType[]; folder?: string } = {},
+): Promise<string[]> {
+  const wanted = { worker, folder: 'one', queues: queueTypes, tenants, limit: 100, leaseMs: 60_000, ...more }
+  const claims = await claimSteps(database.db, wanted)
+  for (const claim of claims) expect(await releaseStep(database.db, claim, 'stop')).toBe('released')
+  return claims.map(({ tenantId }) => tenantId)
+}
 const keep = (worker: string, kept: string[], leaseMs = 60_000) =>
   withLedger(database.db, 'worker', (tx) => keepHomes(tx, worker, kept, leaseMs))
 
@@ -46,7 +53,8 @@ test('a tenant is one worker’s until it gives it up or says nothing more', asy
 
 test('a tenant stays where its lake is; before its first step it may go elsewhere', async () => {
   const fresh = await ready()
-  expect(await take('a', [fresh])).toEqual([fresh])
+  expect(await takeHome(database.db, { worker: 'a', folder: 'one', tenantId: fresh, leaseMs: 60_000 })).toBe(true)
+  expect(await take('b', [fresh], { folder: 'two' })).toEqual([])
   await keep('a', [])
   expect(await take('b', [fresh], { folder: 'two' })).toEqual([fresh])
   await keep('b', [fresh])
@@ -56,12 +64,14 @@ test('a tenant stays where its lake is; before its first step it may go elsewher
   await keep('c', [])
 })
 
-test('a worker takes no tenant that it does not serve, and none without work in its queues', async () => {
+test('a worker takes no tenant that it does not serve, and none for whom it claims nothing', async () => {
   const [first = ''] = tenants
   const { tenantId: idle } = await makeTenant(database.db)
   expect(await take('c', [first, idle])).toEqual([first])
   await keep('c', [])
   expect(await take('c', null, { queues: ['export'] })).toEqual([])
+  const stranger = { worker: 'd', folder: 'two', leaseMs: 60_000 }
+  expect(await takeHome(database.db, { ...stranger, tenantId: idle })).toBe(true)
 })
 
 test('of all who offer to keep house one does, until it is due again; a failure gives the turn back', async () => {
