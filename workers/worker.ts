@@ -145,16 +145,17 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     coming.delete(claimed)
     tally.claims++
     ports.hub.notify(claimed)
-    const work = runStep(ports, pool, claimed, step)
-      .catch((error: unknown) => {
+    const work = (async () => {
+      let next: Claim | undefined
+      try {
+        next = await runStep(ports, pool, claimed, step)
+      } catch (error) {
         ports.log.error('step.lost', { runId: claimed.runId, step: claimed.stepKey, error: describeError(error) })
-        return undefined
-      })
-      .then((next) => {
-        running.delete(work)
-        if (next) take(next)
-        nudge()
-      })
+      }
+      running.delete(work)
+      if (next) take(next)
+      nudge()
+    })()
     running.set(work, claimed.tenantId)
   }
   async function untilNothingRuns(): Promise<void> {

@@ -128,8 +128,11 @@ const usualFile = `pipeline_id: p\nsteps:\n${Array.from({ length: 170 }, (_, i) 
 ).join('')}`
 let usualMs = 0
 beforeAll(async () => {
-  expect(parse(usualFile)).toMatchObject({ pipeline: { pipeline_id: 'p' } })
   usualMs = await leastMs(0, () => parse(usualFile))
+})
+
+test('the file that attacks are measured by is none', () => {
+  expect(parse(usualFile)).toMatchObject({ pipeline: { pipeline_id: 'p' } })
 })
 
 test.each([
