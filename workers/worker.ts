@@ -94,7 +94,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   } = options
   const pool = processPool()
   const mailLogin = liveSecrets.guard({ url: options.mail?.url })
-  const running = new Map<Promise<void>, string>()
+  const running = new Map<Claim, Promise<void>>()
   const reading = new Map<string, number>()
   const tally = { claims: 0, heartbeatsFailed: 0 }
   const stopping = new AbortController()
@@ -114,8 +114,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   // Tenants whose lakes are open here, or are about to be.
   const atHome = (): string[] => [
     ...new Set([
-      ...running.values(),
-      ...[...coming].map(({ tenantId }) => tenantId),
+      ...[...running.keys(), ...coming].map(({ tenantId }) => tenantId),
       ...reading.keys(),
       ...pool.pids().keys(),
     ]),
@@ -145,21 +144,21 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
     coming.delete(claimed)
     tally.claims++
     ports.hub.notify(claimed)
-    const work = (async () => {
-      let next: Claim | undefined
-      try {
-        next = await runStep(ports, pool, claimed, step)
-      } catch (error) {
-        ports.log.error('step.lost', { runId: claimed.runId, step: claimed.stepKey, error: describeError(error) })
-      }
-      running.delete(work)
-      if (next) take(next)
-      nudge()
-    })()
-    running.set(work, claimed.tenantId)
+    running.set(claimed, work(claimed))
+  }
+  async function work(claimed: Claim): Promise<void> {
+    let next: Claim | undefined
+    try {
+      next = await runStep(ports, pool, claimed, step)
+    } catch (error) {
+      ports.log.error('step.lost', { runId: claimed.runId, step: claimed.stepKey, error: describeError(error) })
+    }
+    running.delete(claimed)
+    if (next) take(next)
+    nudge()
   }
   async function untilNothingRuns(): Promise<void> {
-    while (running.size > 0) await Promise.all(running.keys())
+    while (running.size > 0) await Promise.all(running.values())
   }
 
   async function claim(): Promise<void> {

@@ -103,16 +103,15 @@ export function ledger(db: Db, waker: ReturnType<typeof openSignals>['waker'], c
     },
     async work(slots, each) {
       const wanted = { worker: newId('worker'), queues: queueTypes, leaseMs: 30_000, tenants: null }
-      const running = new Set<Promise<void>>()
-      const take = (claim: Claim): void => {
-        const work = completeAndClaim(db, claim, { ok: true }, [], wanted).then(({ isDone, next }) => {
-          running.delete(work)
-          if (!isDone) throw new Error('a step was lost')
-          each(claim.runId)
-          if (next) take(next)
-          nudge()
-        })
-        running.add(work)
+      const running = new Map<Claim, Promise<void>>()
+      const take = (claim: Claim): void => void running.set(claim, end(claim))
+      const end = async (claim: Claim): Promise<void> => {
+        const { isDone, next } = await completeAndClaim(db, claim, { ok: true }, [], wanted)
+        running.delete(claim)
+        if (!isDone) throw new Error('a step was lost')
+        each(claim.runId)
+        if (next) take(next)
+        nudge()
       }
       const listening = waker.listen(() => nudge())
       while (!stopping.signal.aborted) {
@@ -122,11 +121,11 @@ export function ledger(db: Db, waker: ReturnType<typeof openSignals>['waker'], c
           const claims = await claimSteps(db, { ...wanted, limit: slots - running.size })
           if (claims.length === 0) break
           for (const claim of claims) take(claim)
-          if (running.size >= slots) await Promise.race(running)
+          if (running.size >= slots) await Promise.race(running.values())
         }
         await Promise.race([promise, systemClock.sleep(250)])
       }
-      await Promise.all(running)
+      await Promise.all(running.values())
       listening[Symbol.dispose]()
     },
     async close() {
