@@ -220,7 +220,11 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
   let sweptAt = Number.NEGATIVE_INFINITY
   async function keepHouse(): Promise<void> {
     await report()
-    await inTurn(ports.db, 'tick', Math.floor(pollMs * 0.9), tick)
+    let found = 0
+    await inTurn(ports.db, 'tick', Math.floor(pollMs * 0.9), async (tx) => {
+      found = (await tick(tx)).length
+    })
+    if (found > 0) nudge()
     if (performance.now() - sweptAt < sweepEveryMs) return
     sweptAt = performance.now()
     await sweepExports(options.dataDir, ports.clock.now())

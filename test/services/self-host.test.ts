@@ -331,11 +331,16 @@ describe.skipIf(left !== undefined)(`the self-hosted mode${left === undefined ? 
         variables: { id: runId },
       }),
     })
+    let frames = ''
     // Fails when the connection is cut before the body is whole.
-    const frames = stream.text()
-    await until('the stream is open', async () => (await figure(plane, 'control_plane_streams')) > 0)
+    const reading = (async () => {
+      for await (const text of (stream.body ?? new ReadableStream()).pipeThrough(new TextDecoderStream()))
+        frames += text
+    })()
+    await until('an event came', () => /^event: next$/m.test(frames))
+    expect(await figure(plane, 'control_plane_streams')).toBe(1)
     plane.process.kill('SIGTERM')
-    expect(await frames).toMatch(/^event: next$/m)
+    await reading
     expect(await plane.ended).toBe(0)
   })
 })

@@ -39,8 +39,8 @@ async function sendOver(pool: pg.Pool, made: (answer: Answer) => Inside): Promis
     failed = error
     throw error
   } finally {
-    // As the pool does: a connection that broke is not given to the next one.
-    client.release(failed instanceof Error && !('severity' in failed))
+    // A connection that broke, or whose server says farewell, is not given to the next one.
+    client.release(failed instanceof Error && Reflect.get(failed, 'severity') !== 'ERROR')
   }
 }
 

@@ -1,7 +1,7 @@
 import { drizzle } from 'drizzle-orm/node-postgres'
 import { migrate } from 'drizzle-orm/node-postgres/migrator'
 import pg from 'pg'
-import * as tables from '../../schema/tables/index.ts'
+import { isDatabaseAway } from '../../shared/db/away.ts'
 import { type Db, offerExchange, type Side } from '../../shared/db/db.ts'
 import { AppError } from '../../shared/errors.ts'
 import { exchangeOver } from './exchange.ts'
@@ -23,7 +23,22 @@ export function openPg(url: string, max = 10): OpenDb {
   // gets a new one, or an error of its own.
   pool.on('error', () => undefined)
   pool.on('connect', (client) => client.on('error', () => undefined))
-  const db = drizzle(pool, { schema: tables })
+  // What knows the tables is only what nobody here uses: relational queries.
+  const db = drizzle(pool) as unknown as Db
+  db.transaction = async (work, config) => {
+    // Drizzle would keep a connection for good on which no transaction can begin, so connections are lent here.
+    const client = await pool.connect()
+    let isBroken = false
+    try {
+      return await (drizzle(client) as unknown as Db).transaction(work, config)
+    } catch (error) {
+      // The server's farewell comes before the end of the connection, which would be given to the next one in between.
+      isBroken = isDatabaseAway(error)
+      throw error
+    } finally {
+      client.release(isBroken)
+    }
+  }
   offerExchange(db, exchangeOver(pool))
   return { db, close: () => pool.end() }
 }
