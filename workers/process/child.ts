@@ -95,15 +95,16 @@ async function run(job: Job): Promise<void> {
     }
     const workDir = join(bound.binding.workRoot, `${job.step.fence}`)
     await mkdir(workDir, { recursive: true, mode: 0o700 })
+    let result: StepResult
     try {
-      const context = contextOf(job, bound, workDir, abort.signal, progress.push)
-      const result = await processor.run(context, settings.data)
+      result = await processor.run(contextOf(job, bound, workDir, abort.signal, progress.push), settings.data)
       progress.flush()
       await keepLog(job, startedAt, { result })
-      say({ kind: 'done', jobId: job.id, result })
     } finally {
       await rm(workDir, { recursive: true, force: true })
     }
+    // Only now: who hears of it may end this process, or ask for the same again.
+    say({ kind: 'done', jobId: job.id, result })
   } catch (error) {
     progress.flush()
     if (!(error instanceof AppError))
