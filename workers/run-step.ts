@@ -50,9 +50,9 @@ const logLinesMax = 1_000
 const logLineCharsMax = 2_000
 
 /**
- * Runs one claimed step to its end in the ledger: succeeded, failed, cancelled, to be retried, or given back. It never
- * rejects for a fault of the step, and answers a step that was claimed with its end. A database that goes away meanwhile is waited for as long as the lease may last; then
- * it rejects, and the step is another worker's.
+ * Runs one claimed step to its end in the ledger: succeeded, failed, cancelled, to be retried, or given back. Answers the
+ * step that was claimed with its end, if any. It never rejects for a fault of the step. A database that goes away meanwhile
+ * is waited for as long as the lease may last; then it rejects, and the step is another worker's.
  */
 export async function runStep(
   ports: Ports,

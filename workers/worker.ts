@@ -282,7 +282,7 @@ export function startWorker(ports: Ports, options: WorkerOptions): Worker {
       const left = new AbortController()
       const reporting = (async () => {
         while (!left.signal.aborted) {
-          await say(report().then(() => keepMine(atHome())))
+          await say(report().then(keepHome))
           await ports.clock.sleep(pollMs, left.signal)
         }
       })()
