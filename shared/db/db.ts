@@ -121,4 +121,11 @@ export async function rowsOf<R extends Record<string, unknown>>(
   return rowsIn(await tx.execute(statement))
 }
 
+/** Texts, each a value of its own, as an array of PostgreSQL; null stays null. */
+export function textArray(values: readonly string[] | null): SQL | null {
+  if (values === null) return null
+  const bound = values.map((value) => sql`${value}`)
+  return sql`array[${sql.join(bound, sql`, `)}]::text[]`
+}
+
 const rowsIn = <R extends Record<string, unknown>>(result: unknown): R[] => (result as { rows: R[] }).rows

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { QueueState, QueueType } from '../../schema/states.ts'
-import { type Db, rowsOf, type Tx, withLedger } from '../db/db.ts'
+import { type Db, rowsOf, textArray, type Tx, withLedger } from '../db/db.ts'
 import type { WakeTarget } from '../waking/waker.ts'
 
 /** How a queue stands: `draining` when nothing new is taken and something still runs, `stopped` when nothing runs. */
@@ -188,11 +188,4 @@ async function single<T>(tx: Tx, statement: ReturnType<typeof sql>): Promise<T> 
   const [row] = await rowsOf<{ value: T }>(tx, statement)
   if (!row) throw new Error('a function of the fleet answered no row')
   return row.value
-}
-
-function textArray(values: readonly string[]): ReturnType<typeof sql> {
-  return sql`array[${sql.join(
-    values.map((value) => sql`${value}`),
-    sql`, `,
-  )}]::text[]`
 }

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { type Db, rowsOf, type Tx, withLedger } from '../db/db.ts'
+import { type Db, rowsOf, textArray, type Tx, withLedger } from '../db/db.ts'
 
 /** Makes one tenant the worker's own for `leaseMs`, to read for it; false while another worker has it. */
 export function takeHome(
@@ -30,11 +30,4 @@ export function inTurn(db: Db, name: 'tick', everyMs: number, work: (tx: Tx) => 
     const [row] = await rowsOf<{ mine: boolean }>(tx, sql`select app.take_turn(${name}, ${everyMs}) as mine`)
     if (row?.mine) await work(tx)
   })
-}
-
-function textArray(values: readonly string[]): ReturnType<typeof sql> {
-  return sql`array[${sql.join(
-    values.map((value) => sql`${value}`),
-    sql`, `,
-  )}]::text[]`
 }

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import type { QueueType, RunState } from '../../schema/states.ts'
 import { mustBeAskedAnew } from '../db/away.ts'
-import { callOnce, type Db, rowsOf, type Tx } from '../db/db.ts'
+import { callOnce, type Db, rowsOf, textArray, type Tx } from '../db/db.ts'
 import type { ErrorData } from '../errors.ts'
 import type { PlannedStep } from './plan.ts'
 
@@ -122,7 +122,7 @@ async function claimOnce(
   const rows = await callOnce<ClaimRow>(
     db,
     ofWorkers,
-    sql`select * from app.claim_steps(${worker}, ${textArray(queues)}, ${limit}, ${leaseMs}, ${textArrayOrNull(tenants)}, ${folder ?? null})`,
+    sql`select * from app.claim_steps(${worker}, ${textArray(queues)}, ${limit}, ${leaseMs}, ${textArray(tenants)}, ${folder ?? null})`,
   )
   return rows.map(claimOf)
 }
@@ -202,7 +202,7 @@ export async function completeAndClaim(
     db,
     { tenantId: claim.tenantId, side: 'worker' },
     sql`select * from app.complete_and_claim(${claim.tenantId}, ${claim.runId}, ${claim.stepKey}, ${claim.fence.toString()}::bigint,
-      ${JSON.stringify(result)}::jsonb, ${JSON.stringify(messages)}::jsonb, ${worker}, ${textArray(queues)}, ${leaseMs}, ${textArrayOrNull(tenants)}, ${folder ?? null})`,
+      ${JSON.stringify(result)}::jsonb, ${JSON.stringify(messages)}::jsonb, ${worker}, ${textArray(queues)}, ${leaseMs}, ${textArray(tenants)}, ${folder ?? null})`,
   )
   if (!row) throw new Error('a ledger function answered no row')
   return { isDone: row.o_done, next: row.o_tenant === null ? undefined : claimOf(row) }
@@ -322,14 +322,4 @@ async function onlyValue<T>(rows: Promise<{ value: T }[]>): Promise<T> {
   const [row] = await rows
   if (!row) throw new Error('a ledger function answered no row')
   return row.value
-}
-
-const textArrayOrNull = (values: readonly string[] | null): ReturnType<typeof sql> | null =>
-  values === null ? null : textArray(values)
-
-function textArray(values: readonly string[]): ReturnType<typeof sql> {
-  return sql`array[${sql.join(
-    values.map((value) => sql`${value}`),
-    sql`, `,
-  )}]::text[]`
 }
