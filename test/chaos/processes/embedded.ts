@@ -35,10 +35,13 @@ export async function proveEmbedded(options: { seed: number; runs: number }): Pr
     const asked: Landed[] = []
     let kills = 0
     const calm = new AbortController()
+    const halfway = Promise.withResolvers<void>()
     const killer = random(options.seed + 3)
     const killing = (async () => {
       while (!calm.signal.aborted) {
-        await systemClock.sleep(killer.whole(1_500, 5_000), calm.signal)
+        const pause = systemClock.sleep(killer.whole(1_500, 5_000), calm.signal)
+        // Few runs could be over before the first kill: it comes when half of them are asked for.
+        await (kills === 0 ? Promise.race([pause, halfway.promise]) : pause)
         if (calm.signal.aborted) return
         const doomed = house
         house = await dying(doomed, dataDir)
@@ -75,6 +78,7 @@ export async function proveEmbedded(options: { seed: number; runs: number }): Pr
       )
       asked.push({ tenantId, runId, path })
       open.set(runId, tenantId)
+      if (n === Math.floor(options.runs / 2)) halfway.resolve()
       await settle(unfinishedMost, Number.POSITIVE_INFINITY)
     }
     calm.abort()
@@ -93,9 +97,9 @@ export async function proveEmbedded(options: { seed: number; runs: number }): Pr
     broken.push(...(await brokenLakes(dataDir, asked)))
     for (const line of broken.slice(0, 40)) console.log(`  ${line}`)
     result('chaos.embedded.seconds', (performance.now() - beganAt) / 1000, 's')
-    result('chaos.embedded.kills', kills, 'kills')
+    const isKilled = result('chaos.embedded.kills', kills, 'kills', { op: '>=', value: 1 })
     const isEnough = result('chaos.embedded.runs', asked.length, 'runs', { op: '>=', value: options.runs })
-    return result('chaos.embedded.broken', broken.length, 'promises', { op: '<=', value: 0 }) && isEnough
+    return result('chaos.embedded.broken', broken.length, 'promises', { op: '<=', value: 0 }) && isEnough && isKilled
   } finally {
     await house.kill()
     await rm(dataDir, { recursive: true, force: true })
