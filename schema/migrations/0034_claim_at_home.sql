@@ -1,5 +1,7 @@
 -- A worker claims and makes the tenant its own in one call, and may do so in the transaction that ends its last step.
 --
+-- take_homes stays for workers of the release before, which run on while tables are migrated.
+--
 -- Tenants whose lakes are in another folder, or open in another worker, are left to that one.
 drop function app.claimable(text[], text[]);
 --> statement-breakpoint

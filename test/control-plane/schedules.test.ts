@@ -252,7 +252,7 @@ describe('after an outage', () => {
         await fireAll()
         expect((await firesOf(a)).slice(0, 2)).toEqual(['MISSED', 'STARTED'])
       })
-    // About the same here; five million minutes would take minutes.
+    // About the same here, with 87,600 times as many minutes.
     const bound = 10 * (await decide('1 hour', 0))
     expect(await decide('3650 days', bound)).toBeLessThan(bound)
   })
